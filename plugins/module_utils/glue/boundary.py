@@ -39,8 +39,17 @@ class Plan:
     apply: Optional[Callable[[], Result]] = None
 
 
-def run(argument_spec: Result, make_plan: Callable[[Params], Plan], **spec: Any) -> None:
-    """Run a module: plan, then apply unless in check mode; turn every failure into a result that names its code."""
+def run(
+    argument_spec: Result,
+    make_plan: Callable[[Params], Plan],
+    on_failure: Optional[Callable[[Params], None]] = None,
+    **spec: Any,
+) -> None:
+    """Run a module: plan, then apply unless in check mode; turn every failure into a result that names its code.
+
+    on_failure: releases what the module was handed (a snapshot), after any failure outside check mode; a failure of
+    its own is told beside the first one, never instead of it.
+    """
     module = AnsibleModule(argument_spec=argument_spec, supports_check_mode=True, **spec)
     try:
         plan = make_plan(module.params)
@@ -49,13 +58,28 @@ def run(argument_spec: Result, make_plan: Callable[[Params], Plan], **spec: Any)
             answer.update(plan.apply())
         if plan.before is not None or plan.after is not None:
             answer["diff"] = {"before": plan.before or "", "after": plan.after or ""}
-    except VmbackupError as error:
-        module.fail_json(msg=str(error), code=error.code, hint=error.hint)
-    except Exception as error:  # the boundary: anything else is a defect of ours, shown with its trace
-        module.fail_json(
-            msg="unexpected {}: {}".format(type(error).__name__, error),
-            code="internal",
-            hint="This is a defect of vmbackup.esx; please report it with the trace.",
-            exception=traceback.format_exc(),
-        )
+    except Exception as error:  # the boundary
+        failure = _told(error)
+        if on_failure is not None and not module.check_mode:
+            failure.update(_release(on_failure, module.params))
+        module.fail_json(**failure)
     module.exit_json(**answer)
+
+
+def _told(error: Exception) -> Result:
+    if isinstance(error, VmbackupError):
+        return {"msg": str(error), "code": error.code, "hint": error.hint}
+    return {
+        "msg": "unexpected {}: {}".format(type(error).__name__, error),
+        "code": "internal",
+        "hint": "This is a defect of vmbackup.esx; please report it with the trace.",
+        "exception": traceback.format_exc(),
+    }
+
+
+def _release(on_failure: Callable[[Params], None], params: Params) -> Result:
+    try:
+        on_failure(params)
+    except Exception as error:  # the boundary, for what is done on the way out
+        return {"release_failed": _told(error)["msg"]}
+    return {}
