@@ -1,0 +1,117 @@
+# Copyright: (c) 2026, vmbackup.esx contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Deflate and inflate one member's bytes, by isal where it is installed, else by zlib.
+
+Invariant: what `deflate` returns depends on its arguments alone, never on threads or on what was packed before.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from typing import Any, List, Optional, Union
+
+from ..errors import VmbackupError
+
+try:
+    from isal import isal_zlib as _isal_zlib
+
+    _isal: Any = _isal_zlib
+except ImportError:
+    _isal = None
+
+Buffer = Union[bytes, bytearray, memoryview]
+
+_LEVELS = {"isal": range(4), "zlib": range(1, 10)}
+_DEFAULT_LEVEL = 1  # isal 0 is slower and bigger than 1; zlib 6 costs 2.7 times zlib 1 for a twentieth of the size
+
+_SAMPLE = 4096
+_INCOMPRESSIBLE = 0.96
+
+
+@dataclass(frozen=True)
+class Codec:
+    """How members are deflated; one for a whole archive."""
+
+    name: str
+    level: int
+
+
+def choose_codec(name: str = "auto", level: Optional[int] = None) -> Codec:
+    """Choose the codec of an archive.
+
+    name: `auto` (isal where importable, else zlib), `isal` or `zlib`. level: isal 0 to 3, zlib 1 to 9; None: 1.
+    Raises codec_unknown, codec_missing, codec_level_invalid.
+    """
+    if name == "auto":
+        name = "isal" if _isal is not None else "zlib"
+    levels = _LEVELS.get(name)
+    if levels is None:
+        raise VmbackupError(
+            "codec_unknown", "no codec is named {!r}".format(name), "use auto, isal or zlib as the codec"
+        )
+    if name == "isal" and _isal is None:
+        raise VmbackupError(
+            "codec_missing", "the Python library isal is not installed here", "install isal, or use auto as the codec"
+        )
+    chosen = _DEFAULT_LEVEL if level is None else level
+    if chosen not in levels:
+        raise VmbackupError(
+            "codec_level_invalid",
+            "codec {} has no level {}".format(name, level),
+            "use a level from {} to {}".format(levels[0], levels[-1]),
+        )
+    return Codec(name, chosen)
+
+
+def deflate(codec: Codec, data: Buffer) -> List[bytes]:
+    """Return `data` as the pieces of one complete raw deflate stream."""
+    if codec.name == "isal":
+        stream = _isal.compressobj(codec.level, zlib.DEFLATED, -15)
+    else:
+        stream = zlib.compressobj(codec.level if _compresses(data) else 0, zlib.DEFLATED, -15)
+    return [stream.compress(data), stream.flush()]
+
+
+def _compresses(data: Buffer) -> bool:
+    """Tell by three samples whether zlib's time on `data` buys anything."""
+    if len(data) < 16 * _SAMPLE:
+        return True
+    view = memoryview(data)
+    quarter = len(view) // 4
+    samples = b"".join(view[n * quarter : n * quarter + _SAMPLE] for n in (1, 2, 3))
+    return len(zlib.compress(samples, 1)) <= _INCOMPRESSIBLE * len(samples)
+
+
+def inflater() -> Any:
+    """Return a new decompressor of a raw deflate stream (zlib's interface)."""
+    return (_isal or zlib).decompressobj(-15)
+
+
+def inflate(body: Buffer, length: int) -> bytes:
+    """Inflate one raw deflate stream of exactly `length` bytes; never allocates more than one byte beyond.
+
+    Raises archive_member_damaged when the stream is broken, longer, shorter or followed by other bytes.
+    """
+    stream = inflater()
+    try:
+        data: bytes = stream.decompress(body, length + 1)
+        if not stream.eof and len(data) == length:
+            data += stream.decompress(stream.unconsumed_tail, 1)
+    except inflate_errors() as error:
+        raise VmbackupError("archive_member_damaged", "a member does not inflate: {}".format(error)) from error
+    if len(data) != length or not stream.eof or stream.unused_data:
+        raise VmbackupError("archive_member_damaged", "a member does not inflate to its recorded length")
+    return data
+
+
+def inflate_errors() -> Any:
+    """Return the exception types that a decompressor raises on broken input."""
+    return (zlib.error,) if _isal is None else (zlib.error, _isal.error)
+
+
+def crc32(data: Buffer) -> int:
+    """Return gzip's CRC-32 of `data`."""
+    checksum: int = (_isal or zlib).crc32(data)
+    return checksum
