@@ -14,7 +14,7 @@ from http.client import HTTPException
 from typing import Any, Optional, Tuple
 from xml.parsers.expat import ExpatError
 
-from pyVmomi import vim, vmodl
+from pyVmomi import vim
 
 from ..core.errors import VmbackupError
 
@@ -61,14 +61,15 @@ def certificate_error(what: str, fault: BaseException) -> VmbackupError:
 
 
 def _rights(what: str, fault: BaseException) -> Optional[VmbackupError]:
+    # NotAuthenticated is a kind of NoPermission
+    if isinstance(fault, (vim.fault.InvalidLogin, vim.fault.NotAuthenticated)):
+        return VmbackupError("esx_login", "{}: {}".format(what, _said(fault)), "check username and password")
     if isinstance(fault, vim.fault.NoPermission):
         return VmbackupError(
             "esx_permission",
             "{}: the user lacks {}".format(what, _lacking(fault)),
             "give the user of option username this privilege on that object",
         )
-    if isinstance(fault, (vim.fault.InvalidLogin, vmodl.fault.NotAuthenticated)):
-        return VmbackupError("esx_login", "{}: {}".format(what, _said(fault)), "check username and password")
     if isinstance(fault, vim.fault.RestrictedVersion):
         return VmbackupError(
             "esx_licence",

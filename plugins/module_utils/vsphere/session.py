@@ -17,7 +17,7 @@ import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Callable, Iterator, Optional, TypeVar
+from typing import Any, Callable, Dict, Iterator, Optional, TypeVar
 
 from ansible_collections.vmware.vmware.plugins.module_utils.clients.errors import ApiAccessError, MissingLibError
 from ansible_collections.vmware.vmware.plugins.module_utils.clients.pyvmomi import PyvmomiClient
@@ -72,6 +72,7 @@ class Session:
         self.si = vim.ServiceInstance("ServiceInstance", self._stub)
         self.content = self.si.content
         self._login_lock = threading.Lock()
+        self._titles: Dict[str, str] = {}
 
     @classmethod
     def open(cls, connection: Connection) -> Session:
@@ -124,7 +125,7 @@ class Session:
         try:
             try:
                 return call()
-            except vmodl.fault.NotAuthenticated:
+            except vim.fault.NotAuthenticated:
                 self._log_in_again(cookie)
                 return call()
         except (vmodl.MethodFault, *CONNECTION_ERRORS) as error:
@@ -141,6 +142,15 @@ class Session:
         """Return the server's clock, aware."""
         answer: datetime = self.ask("reading the clock of " + self.connection.place, self.si.CurrentTime, True)
         return answer
+
+    def title(self, managed: Any) -> str:
+        """Return how messages name an object: its name and id, or its id alone where the name cannot be read."""
+        moid = str(managed._moId)
+        if moid not in self._titles:
+            with suppress(VmbackupError):
+                name = self.ask("reading the name of " + moid, lambda: managed.name, True)
+                self._titles[moid] = "'{}' ({})".format(name, moid)
+        return self._titles.get(moid, moid)
 
     def cookie(self) -> str:
         """Return `vmware_soap_session=...`, as a Cookie header for /folder takes it."""
