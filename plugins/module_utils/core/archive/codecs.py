@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
-from typing import Any, List, Optional, Union
+from typing import Any, Iterator, List, Optional, Tuple, Type, Union
 
 from ..errors import VmbackupError
 
@@ -84,34 +84,47 @@ def _compresses(data: Buffer) -> bool:
     return len(zlib.compress(samples, 1)) <= _INCOMPRESSIBLE * len(samples)
 
 
-def inflater() -> Any:
-    """Return a new decompressor of a raw deflate stream (zlib's interface)."""
-    return (_isal or zlib).decompressobj(-15)
+class BrokenStream(Exception):
+    """A deflate stream that does not inflate, or not to what was recorded."""
 
 
 def inflate(body: Buffer, length: int) -> bytes:
-    """Inflate one raw deflate stream of exactly `length` bytes; never allocates more than one byte beyond.
+    """Inflate a raw deflate stream of exactly `length` bytes, allocating no more than that and one.
 
-    Raises archive_member_damaged when the stream is broken, longer, shorter or followed by other bytes.
+    Raises BrokenStream when the stream is broken, longer, shorter, or followed by other bytes.
     """
-    stream = inflater()
+    stream = (_isal or zlib).decompressobj(-15)
     try:
         data: bytes = stream.decompress(body, length + 1)
-        if not stream.eof and len(data) == length:
-            data += stream.decompress(stream.unconsumed_tail, 1)
-    except inflate_errors() as error:
-        raise VmbackupError("archive_member_damaged", "a member does not inflate: {}".format(error)) from error
+    except _inflate_errors() as error:
+        raise BrokenStream("does not inflate: {}".format(error)) from error
     if len(data) != length or not stream.eof or stream.unused_data:
-        raise VmbackupError("archive_member_damaged", "a member does not inflate to its recorded length")
+        raise BrokenStream("does not inflate to its recorded length")
     return data
 
 
-def inflate_errors() -> Any:
-    """Return the exception types that a decompressor raises on broken input."""
+def inflate_pieces(body: Buffer, size: int) -> Iterator[bytes]:
+    """Inflate a raw deflate stream in pieces of at most `size` bytes; raises BrokenStream."""
+    stream = (_isal or zlib).decompressobj(-15)
+    waiting = body
+    while not stream.eof:
+        try:
+            piece = stream.decompress(waiting, size)
+        except _inflate_errors() as error:
+            raise BrokenStream("does not inflate: {}".format(error)) from error
+        waiting = stream.unconsumed_tail
+        if not piece and not stream.eof:
+            raise BrokenStream("ends before its content does")
+        yield piece
+    if stream.unused_data:
+        raise BrokenStream("is followed by other bytes")
+
+
+def _inflate_errors() -> Tuple[Type[Exception], ...]:
     return (zlib.error,) if _isal is None else (zlib.error, _isal.error)
 
 
-def crc32(data: Buffer) -> int:
-    """Return gzip's CRC-32 of `data`."""
-    checksum: int = (_isal or zlib).crc32(data)
+def crc32(data: Buffer, before: int = 0) -> int:
+    """Return gzip's CRC-32 of `data`. before: the CRC-32 of what precedes it."""
+    checksum: int = (_isal or zlib).crc32(data, before)
     return checksum

@@ -13,7 +13,8 @@ import hashlib
 from .codecs import Buffer
 from .members import CHUNK
 
-ZERO_CHUNK_DIGEST = hashlib.sha256(bytes(CHUNK)).digest()
+_ZEROS = bytes(CHUNK)
+ZERO_CHUNK_DIGEST = hashlib.sha256(_ZEROS).digest()
 
 
 def content_digest(data: Buffer) -> bytes:
@@ -22,4 +23,12 @@ def content_digest(data: Buffer) -> bytes:
     digest = hashlib.sha256()
     for start in range(0, len(view), CHUNK):
         digest.update(hashlib.sha256(view[start : start + CHUNK]).digest())
+    return digest.digest()
+
+
+def zeros_digest(length: int) -> bytes:
+    """Return the plain SHA-256 of `length` zeros."""
+    digest = hashlib.sha256()
+    for start in range(0, length, CHUNK):
+        digest.update(_ZEROS[: length - start])
     return digest.digest()

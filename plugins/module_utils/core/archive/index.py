@@ -65,7 +65,7 @@ class IndexSpill:
     def add_member(self, record: MemberRecord) -> None:
         """Append a member, in the archive's order."""
         with self._naming_errors():
-            self._member_file.write(_MEMBER.pack(*record))
+            self._member_file.write(pack_record(record))
         self.members += 1
 
     def add_file(self, record: FileRecord) -> None:
@@ -175,9 +175,9 @@ class ArchiveIndex:
         return {record.name: record for record in self.files}
 
 
-def pack_members(records: List[MemberRecord]) -> bytes:
-    """Return member records as ArchiveIndex takes them."""
-    return b"".join(_MEMBER.pack(*record) for record in records)
+def pack_record(record: MemberRecord) -> bytes:
+    """Return a member's record as ArchiveIndex takes it."""
+    return _MEMBER.pack(*record)
 
 
 def _parse_files(table: memoryview) -> Iterator[FileRecord]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import struct
 import zlib
-from typing import Any, Dict, List, NamedTuple, Sequence
+from typing import Dict, List, NamedTuple, Sequence, Tuple
 
 from ..errors import VmbackupError
 from .codecs import Buffer, Codec, crc32, deflate
@@ -74,22 +74,27 @@ def pack_member(codec: Codec, data: Buffer) -> bytes:
     return frame(deflate(codec, data), crc32(data), len(data))
 
 
-def parse_head(head: bytes) -> MemberHead:
-    """Read the first HEAD_SIZE bytes of a member; raises archive_member_damaged when they are not one of ours."""
-    if len(head) < HEAD_SIZE:
-        raise VmbackupError("archive_member_damaged", "the archive ends inside a member's header")
-    magic, extra, mark, field, length, flags = _HEAD.unpack_from(head)
-    body_start = 12 + extra
-    if magic != _MAGIC or mark != b"VB" or field < 8 or extra < field + 4:
-        raise VmbackupError("archive_member_damaged", "no member of this format starts here")
-    if not body_start + TAIL_SIZE < length <= MAX_MEMBER or (length % ALIGNMENT and not flags & FLAG_FOOTER):
-        raise VmbackupError("archive_member_damaged", "a member's header holds an impossible length")
-    return MemberHead(length, flags, body_start)
+def parse_head(head: bytes, offset: int) -> MemberHead:
+    """Read the first HEAD_SIZE bytes of the member at `offset`; raises archive_member_damaged if it is none of ours."""
+    if len(head) >= HEAD_SIZE:
+        magic, extra, mark, field, length, flags = _HEAD.unpack_from(head)
+        found = MemberHead(length, flags, 12 + extra)
+        footer = flags == FLAG_FOOTER and length == FOOTER_SIZE
+        aligned = flags in (0, FLAG_ZERO) and length % ALIGNMENT == 0 and extra == field + 4
+        fits = found.body_start + TAIL_SIZE < length <= MAX_MEMBER
+        if (magic, mark) == (_MAGIC, b"VB") and fits and (aligned or footer):
+            return found
+    raise VmbackupError(
+        "archive_member_damaged",
+        "no member starts at byte {} of the archive".format(offset),
+        "restore from another backup; what lies in other members is intact",
+    )
 
 
-def parse_tail(member: Buffer) -> Any:
+def parse_tail(member: Buffer) -> Tuple[int, int]:
     """Return (CRC-32, content length) from a member's last 8 bytes."""
-    return _TAIL.unpack_from(member, len(member) - TAIL_SIZE)
+    content_crc, content_length = _TAIL.unpack_from(member, len(member) - TAIL_SIZE)
+    return content_crc, content_length
 
 
 def pack_footer(footer: Footer) -> bytes:

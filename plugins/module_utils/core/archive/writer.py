@@ -10,7 +10,6 @@ and no file is left, and the writer takes nothing more.
 from __future__ import annotations
 
 import hashlib
-import os
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
@@ -18,7 +17,7 @@ from typing import Any, Iterator, Optional, Type, Union
 
 from ..errors import VmbackupError
 from .codecs import Codec
-from .digests import ZERO_CHUNK_DIGEST, content_digest
+from .digests import ZERO_CHUNK_DIGEST, content_digest, zeros_digest
 from .index import FileRecord, IndexSpill
 from .layout import pieces
 from .members import CHUNK, Footer, pack_footer
@@ -26,8 +25,7 @@ from .output import ArchiveOutput
 from .pipeline import Packed, Pipeline
 from .sources import Sink, Source
 from .tar_headers import END_OF_TAR, INDEX_NAME, encode_name, gnu_header, padding
-
-_MAX_THREADS = 4
+from .threads import default_threads
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,7 @@ class ArchiveWriter:
         self._codec = codec
         self._spill = IndexSpill(scratch)
         self._output = ArchiveOutput(sink, self._spill)
-        self._pipeline = Pipeline(codec, threads or _default_threads(), self._take)
+        self._pipeline = Pipeline(codec, threads or default_threads(), self._take)
         self._pending = bytearray()  # headers, padding and small files that wait for a full member
         self._tar_offset = 0
         self._digest: Any = None  # of the source at hand
@@ -177,10 +175,10 @@ class ArchiveWriter:
         self._output.append(packed)
 
     def _digest_zeros(self, length: int) -> None:
-        for _chunk in range(length // CHUNK):
+        for _chunk in range(length // CHUNK):  # not in one piece: a hole may be a whole disk
             self._digest.update(ZERO_CHUNK_DIGEST)
         if length % CHUNK:
-            self._digest.update(hashlib.sha256(bytes(length % CHUNK)).digest())
+            self._digest.update(zeros_digest(length % CHUNK))
 
     def _append(self, data: bytes) -> None:
         self._tar_offset += len(data)
@@ -208,7 +206,3 @@ class ArchiveWriter:
         self._flush()
         self._pipeline.drain()
         output.write(pack_footer(Footer(offset, output.offset - offset, tar_offset, size)))
-
-
-def _default_threads() -> int:
-    return min(len(os.sched_getaffinity(0)), _MAX_THREADS)
