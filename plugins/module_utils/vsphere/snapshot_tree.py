@@ -14,6 +14,7 @@ from typing import Any, Iterator, List, Optional
 
 from pyVmomi import vim
 
+from ..core.errors import VmbackupError
 from ..core.vm.lease import Lease, parse_lease
 from .session import Session
 
@@ -50,7 +51,11 @@ def find_snapshot(session: Session, vm_obj: Any, backup_id: str) -> Optional[Our
 
 
 def _nodes(session: Session, vm_obj: Any) -> Iterator[Any]:
-    info = session.ask("reading the snapshots of VM " + session.title(vm_obj), lambda: vm_obj.snapshot, True)
+    return nodes_of(session.ask("reading the snapshots of VM " + session.title(vm_obj), lambda: vm_obj.snapshot, True))
+
+
+def nodes_of(info: Any) -> Iterator[Any]:
+    """Walk the whole tree of a VM's `snapshot` property, which is unset for a VM without snapshots."""
     waiting = list(info.rootSnapshotList) if info is not None else []
     while waiting:
         node = waiting.pop()
@@ -71,3 +76,11 @@ def renew_lease(session: Session, vm_obj: Any, snapshot: OurSnapshot, lease: Lea
         True,
     )
     return replace(snapshot, lease=renewed)
+
+
+def renew_if_allowed(session: Session, vm_obj: Any, snapshot: OurSnapshot) -> OurSnapshot:
+    """Renew a lease where the user may: one that was never renewed says that it cannot be, and is trusted for longer."""
+    try:
+        return renew_lease(session, vm_obj, snapshot, snapshot.lease)
+    except VmbackupError:
+        return snapshot

@@ -17,10 +17,9 @@ from ..core.errors import VmbackupError
 from ..core.vm.lease import Lease
 from .session import Session
 from .snapshot_removal import remove_snapshot
-from .snapshot_tree import OurSnapshot, find_snapshot, our_snapshots, renew_lease
+from .snapshot_tree import OurSnapshot, find_snapshot, our_snapshots, renew_if_allowed
 from .tasks import wait_task
 
-QUIESCE = ("required", "preferred", "never")
 _SETTLE = 10.0
 
 
@@ -65,7 +64,7 @@ def _create(session: Session, vm_obj: Any, lease: Lease, quiesced: bool, timeout
         snapshot = _taken(session, vm_obj, lease, quiesced, timeout, what)
     except VmbackupError as error:
         raise _cleared(session, vm_obj, lease, timeout, error) from error
-    return _first_renewal(session, vm_obj, replace(snapshot, quiesced=quiesced))
+    return renew_if_allowed(session, vm_obj, replace(snapshot, quiesced=quiesced))
 
 
 def _taken(session: Session, vm_obj: Any, lease: Lease, quiesced: bool, timeout: float, what: str) -> OurSnapshot:
@@ -130,11 +129,3 @@ def _cleared(session: Session, vm_obj: Any, lease: Lease, timeout: float, error:
     except VmbackupError as second:
         return VmbackupError(error.code, "{}; also: {}".format(error.message, second.message), error.hint)
     return error
-
-
-def _first_renewal(session: Session, vm_obj: Any, snapshot: OurSnapshot) -> OurSnapshot:
-    """Renew at once: a lease that was never renewed says that it cannot be, so it is trusted for much longer."""
-    try:
-        return renew_lease(session, vm_obj, snapshot, snapshot.lease)
-    except VmbackupError:
-        return snapshot

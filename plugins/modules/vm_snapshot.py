@@ -1,0 +1,345 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, vmbackup.esx contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: vm_snapshot
+short_description: Take and remove the snapshot that a backup reads from
+version_added: 1.0.0
+description:
+  - Judges whether a backup would cover the VM, and fails when it would miss something that O(allow) does not name.
+  - Removes snapshots that dead runs of this collection left on the VM, waits for the VM's turn, and takes the snapshot,
+    never with memory.
+  - A powered-off VM needs no snapshot and gets none.
+  - The snapshot's name and description say which run holds it. A VM that another live run holds is left alone.
+  - Snapshots of users are never touched, and never taken for ours by their name alone.
+requirements:
+  - pyVmomi
+  - requests
+extends_documentation_fragment:
+  - vmware.vmware.base_options
+  - vmbackup.esx.vm
+  - vmbackup.esx.attributes
+attributes:
+  diff_mode:
+    description: Returns what changes, in diff format.
+    support: none
+options:
+  state:
+    description:
+      - V(present) takes the snapshot of the backup O(backup_id), or finds it.
+      - V(absent) removes the snapshot of the backup O(backup_id) and makes sure that the disks are as they were.
+      - V(reaped) removes the snapshots that dead runs left on this VM. A snapshot that a live run holds stays.
+    type: str
+    choices: [present, absent, reaped]
+    default: present
+  orphan_after:
+    description:
+      - Hours after which a snapshot of ours is an orphan whose lease was never renewed, because the user may not rename it.
+    type: int
+    default: 24
+  max_per_esx_host:
+    description:
+      - How many VMs of one ESX host may carry a live snapshot of ours at once; 0 sets no limit.
+    type: int
+    default: 2
+  max_per_datastore:
+    description:
+      - How many VMs of one datastore may carry a live snapshot of ours at once; 0 sets no limit.
+    type: int
+    default: 2
+  wait_for_turn:
+    description:
+      - Seconds to wait for a turn under these limits.
+    type: int
+    default: 14400
+author:
+  - vmbackup.esx contributors (@vmbackup-esx)
+"""
+
+EXAMPLES = r"""
+- name: Freeze the disks of a VM
+  vmbackup.esx.vm_snapshot:
+    hostname: esx1.example.org
+    username: vmbackup
+    password: "{{ vault_vmbackup_esx_password }}"
+    vm: web01
+    backup_id: 20261122T010000Z-full-7f3a
+    controller_id: control01
+  delegate_to: localhost
+
+- name: Remove the snapshot of that backup
+  vmbackup.esx.vm_snapshot:
+    hostname: esx1.example.org
+    username: vmbackup
+    password: "{{ vault_vmbackup_esx_password }}"
+    vm: web01
+    backup_id: 20261122T010000Z-full-7f3a
+    controller_id: control01
+    state: absent
+  delegate_to: localhost
+"""
+
+RETURN = r"""
+backup_id:
+  description: The backup's id.
+  returned: always
+  type: str
+  sample: 20261122T010000Z-full-7f3a
+power_state:
+  description: Power state of the VM when it was judged.
+  returned: when O(state=present)
+  type: str
+  sample: powered_on
+snapshot:
+  description: The snapshot's moid, name, time of creation by the server's clock, and whether it is quiesced; null for none.
+  returned: when O(state=present)
+  type: dict
+consistency:
+  description: What a restored guest finds, one of C(application), C(crash), C(powered_off).
+  returned: when O(state=present)
+  type: str
+  sample: crash
+quiesce_note:
+  description: Why the snapshot is not quiesced though that was preferred.
+  returned: when O(state=present)
+  type: str
+judgement:
+  description: Lists of findings, C(blocking), C(refused), C(warnings) and C(left_out).
+  returned: when O(state=present)
+  type: dict
+reaped:
+  description: Ids of the backups of dead runs whose snapshots were removed.
+  returned: when O(state=present) or O(state=reaped)
+  type: list
+  elements: str
+held:
+  description: Ids of the backups of live runs whose snapshots stay.
+  returned: when O(state=reaped)
+  type: list
+  elements: str
+removal:
+  description: Seconds and tries that the removal took, and whether the disks had to be consolidated.
+  returned: when O(state=absent)
+  type: dict
+waited_seconds:
+  description: Seconds that were spent waiting for a turn.
+  returned: when O(state=present)
+  type: float
+vm:
+  description: Name, instance UUID and managed object id of the VM in vSphere.
+  returned: always
+  type: dict
+"""
+
+import atexit
+import os
+from datetime import datetime, timedelta, timezone
+from typing import Any, Dict, Optional
+
+from ansible_collections.vmbackup.esx.plugins.module_utils.core.vm.coverage import CoveragePolicy, judge
+from ansible_collections.vmbackup.esx.plugins.module_utils.core.vm.lease import Lease, utc_text
+from ansible_collections.vmbackup.esx.plugins.module_utils.core.vm.owner_lock import (
+    find_owner,
+    proves_death,
+    write_lock,
+)
+from ansible_collections.vmbackup.esx.plugins.module_utils.glue.boundary import Params, Plan, Result, run
+from ansible_collections.vmbackup.esx.plugins.module_utils.glue.vm_options import (
+    connection_values,
+    required_backup_id,
+    selector_values,
+    vm_argument_spec,
+)
+from ansible_collections.vmbackup.esx.plugins.module_utils.vsphere.claim import Rules, claim, look, require_free
+from ansible_collections.vmbackup.esx.plugins.module_utils.vsphere.facts import read_facts
+from ansible_collections.vmbackup.esx.plugins.module_utils.vsphere.lookup import VmSelector, find_vm, plain_name
+from ansible_collections.vmbackup.esx.plugins.module_utils.vsphere.reaping import Standing, reap
+from ansible_collections.vmbackup.esx.plugins.module_utils.vsphere.session import Connection, Session
+from ansible_collections.vmbackup.esx.plugins.module_utils.vsphere.snapshot_removal import remove_snapshot
+from ansible_collections.vmbackup.esx.plugins.module_utils.vsphere.snapshot_tree import OurSnapshot, renew_if_allowed
+from ansible_collections.vmbackup.esx.plugins.module_utils.vsphere.turns import Limits, turn
+
+
+class Order:
+    """One call of the module: the open session, the VM, and what its options say."""
+
+    def __init__(self, params: Params) -> None:
+        self.params = params
+        self.session = Session.open(Connection(**connection_values(params)))
+        atexit.register(self.session.close)
+        self.machine = find_vm(self.session, VmSelector(**selector_values(params)))
+        what = "reading the identity of VM " + self.session.title(self.machine)
+        config = self.session.ask(what, lambda: self.machine.config, True)
+        self.uuid = str(config.instanceUuid)
+        self.identity = {
+            "name": plain_name(config.name),
+            "instance_uuid": self.uuid,
+            "moid": self.machine._moId,
+        }
+        self.timeout = float(params["task_timeout"])
+        self.orphan_after = timedelta(hours=params["orphan_after"])
+        self.rules = Rules(params["quiesce"], self.timeout, self.owner_dead, self.orphan_after)
+
+    def owner_dead(self, lease: Lease) -> bool:
+        """Tell whether a lock of this controller proves that a lease's owner is dead."""
+        mine = lease.controller_id == self.params["controller_id"]
+        return mine and proves_death(
+            self.params["lock_dir"], self.uuid, backup_id=lease.id, controller_id=lease.controller_id
+        )
+
+    def look(self) -> Standing:
+        """Sort our snapshots of the VM."""
+        return look(self.session, self.machine, self.params["backup_id"] or "", self.rules)
+
+    def reap(self, found: Standing) -> Any:
+        """Remove the orphans; return the ids of their backups."""
+        return reap(self.session, self.machine, found.orphans, timeout=self.timeout)
+
+    def lock(self) -> None:
+        """Note in this controller's lock file that the VM's backup belongs to the playbook above us."""
+        write_lock(
+            self.params["lock_dir"],
+            self.uuid,
+            backup_id=self.params["backup_id"],
+            controller_id=self.params["controller_id"],
+            mover_is_local=self.params["mover_is_local"],
+            owner=find_owner(os.getpid()),
+        )
+
+
+def plan_present(order: Order) -> Plan:
+    """Plan the snapshot: judged, then found, or planned with what is to be reaped first."""
+    facts = read_facts(order.session, order.machine)
+    policy = CoveragePolicy(frozenset(order.params["allow"]), frozenset(order.params["exclude_disks"]))
+    judgement = judge(facts, policy)
+    judgement.require()
+    found = order.look()
+    ground: Dict[str, Any] = {
+        "backup_id": required_backup_id(order.params),
+        "vm": order.identity,
+        "power_state": facts.power_state,
+        "judgement": {
+            kind: [vars(each) for each in getattr(judgement, kind)]
+            for kind in ("blocking", "refused", "warnings", "left_out")
+        },
+        "reaped": [each.lease.id for each in found.orphans],
+        "waited_seconds": 0.0,
+    }
+    if found.mine:
+        return Plan(
+            False, "The snapshot is there.", {**ground, **shown(found.mine[0])}, apply=lambda: keep(order, found)
+        )
+    require_free(order.session, order.machine, found)
+    if facts.power_state == "powered_off":
+        return Plan(
+            bool(found.orphans),
+            "The VM is powered off: its disks stand still without a snapshot.",
+            {**ground, **shown(None)},
+            apply=lambda: prepare(order, found),
+        )
+    planned = {"moid": None, "name": "vmbackup-" + ground["backup_id"], "created": None, "quiesced": None}
+    return Plan(
+        True,
+        "The VM runs, so its disks are frozen by a snapshot.",
+        {**ground, "snapshot": planned, "consistency": None, "quiesce_note": ""},
+        apply=lambda: take(order, found),
+    )
+
+
+def keep(order: Order, found: Standing) -> Result:
+    """Renew the lease of the snapshot that is there, and reap."""
+    order.lock()
+    kept = renew_if_allowed(order.session, order.machine, found.mine[0])
+    return {"changed": bool(found.orphans), **shown(kept), "reaped": order.reap(found)}
+
+
+def prepare(order: Order, found: Standing) -> Result:
+    """Lock and reap; what a powered-off VM needs."""
+    order.lock()
+    return {"reaped": order.reap(found)}
+
+
+def take(order: Order, found: Standing) -> Result:
+    """Reap, wait for the turn, lock and take the snapshot."""
+    reaped = order.reap(found)
+    limits = Limits(order.params["max_per_esx_host"], order.params["max_per_datastore"], order.orphan_after)
+    wait = float(order.params["wait_for_turn"])
+    with turn(order.session, order.machine, limits, order.params["lock_dir"], wait=wait) as waited:
+        require_free(order.session, order.machine, order.look())  # somebody may have come first while we waited
+        order.lock()
+        lease = Lease(
+            order.params["backup_id"],
+            order.params["run"],
+            order.params["controller_id"],
+            None,
+            datetime.now(timezone.utc),
+        )
+        snapshot = claim(order.session, order.machine, lease, order.rules)
+    return {"reaped": reaped, **shown(snapshot), "waited_seconds": round(waited, 1)}
+
+
+def shown(snapshot: Optional[OurSnapshot]) -> Result:
+    """Return what the result says of a snapshot."""
+    if snapshot is None:
+        return {"snapshot": None, "consistency": "powered_off", "quiesce_note": ""}
+    return {
+        "snapshot": {
+            "moid": snapshot.moid,
+            "name": snapshot.name,
+            "created": utc_text(snapshot.created),
+            "quiesced": snapshot.quiesced,
+        },
+        "consistency": "application" if snapshot.quiesced else "crash",
+        "quiesce_note": snapshot.note,
+    }
+
+
+def plan_absent(order: Order) -> Plan:
+    """Plan the removal of this backup's snapshot."""
+    backup_id = required_backup_id(order.params)
+    there = bool(order.look().mine)
+    reason = "The snapshot is there." if there else "The snapshot is gone; the disks are checked."
+    ground = {"backup_id": backup_id, "vm": order.identity}
+    return Plan(there, reason, ground, apply=lambda: removed(order, backup_id))
+
+
+def removed(order: Order, backup_id: str) -> Result:
+    """Remove this backup's snapshot; tell how it went."""
+    removal = remove_snapshot(order.session, order.machine, backup_id, timeout=order.timeout)
+    return {"changed": removal.tries > 0, "removal": vars(removal)}
+
+
+def plan_reaped(order: Order) -> Plan:
+    """Plan the removal of what dead runs left on this VM."""
+    found = order.look()
+    ids = [each.lease.id for each in found.orphans]
+    held = [each.lease.id for each in found.live]
+    reason = "{} of our snapshots on this VM are orphans, {} are held by live runs.".format(len(ids), len(held))
+    ground = {"backup_id": order.params["backup_id"], "vm": order.identity, "reaped": ids, "held": held}
+    return Plan(bool(ids), reason, ground, apply=lambda: {"reaped": order.reap(found)})
+
+
+def make_plan(params: Params) -> Plan:
+    """Log in, find the VM and plan."""
+    planners = {"present": plan_present, "absent": plan_absent, "reaped": plan_reaped}
+    return planners[params["state"]](Order(params))
+
+
+def main() -> None:
+    spec = {
+        **vm_argument_spec(),
+        "state": {"type": "str", "choices": ["present", "absent", "reaped"], "default": "present"},
+        "orphan_after": {"type": "int", "default": 24},
+        "max_per_esx_host": {"type": "int", "default": 2},
+        "max_per_datastore": {"type": "int", "default": 2},
+        "wait_for_turn": {"type": "int", "default": 14400},
+    }
+    run(spec, make_plan, required_if=[("state", "present", ["backup_id"]), ("state", "absent", ["backup_id"])])
+
+
+if __name__ == "__main__":
+    main()
