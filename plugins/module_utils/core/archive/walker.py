@@ -57,18 +57,19 @@ def rebuild(archive: Union[str, "os.PathLike[str]", BinaryIO]) -> Rebuilt:
     problems: List[str] = []
     storage = Storage(archive)
     try:
-        members = _walk_members(storage, problems)
+        members, lost = _walk_members(storage, problems)
     finally:
         storage.close()
     if not members:
         raise VmbackupError("not_an_archive", "the file holds no member of an archive of this format")
     with ArchiveReader(archive, index=ArchiveIndex(members, [], _UNKNOWN_CODEC)) as reader:
-        files = _walk_files(reader, problems)
+        files = _walk_files(reader, lost, problems)
     return Rebuilt(ArchiveIndex(members, files, _UNKNOWN_CODEC), tuple(problems))
 
 
-def _walk_members(storage: Storage, problems: List[str]) -> bytes:
-    """Return the members' records, packed."""
+def _walk_members(storage: Storage, problems: List[str]) -> Tuple[bytes, List[range]]:
+    """Return the members' records, packed, and the ranges of the tar stream that are damaged."""
+    lost = []
     zeros = ZeroCheck()
     table = bytearray()
     offset = tar_offset = 0
@@ -81,10 +82,11 @@ def _walk_members(storage: Storage, problems: List[str]) -> bytes:
                 problems.append("the last {} bytes of the archive are no whole member".format(storage.size - offset))
                 break
             problems.append("the member at byte {} of the archive is damaged".format(offset))
+            lost.append(range(tar_offset, tar_offset + record.tar_length))
         table += pack_record(record)
         offset += record.length
         tar_offset += record.tar_length
-    return bytes(table)
+    return bytes(table), lost
 
 
 def _footer_start(storage: Storage, problems: List[str]) -> int:
@@ -133,7 +135,7 @@ def _starts_member(storage: Storage, offset: int) -> bool:
     return True
 
 
-def _walk_files(reader: ArchiveReader, problems: List[str]) -> List[FileRecord]:
+def _walk_files(reader: ArchiveReader, lost: List[range], problems: List[str]) -> List[FileRecord]:
     files: List[FileRecord] = []
     last = reader.index.member(reader.index.member_count - 1)
     end = last.tar_offset + last.tar_length
@@ -141,18 +143,22 @@ def _walk_files(reader: ArchiveReader, problems: List[str]) -> List[FileRecord]:
         for entry in tar_entries(reader.tar_bytes, end):
             if entry.name == INDEX_NAME:
                 break
-            files.append(_file(reader, entry, problems))
+            files.append(_file(reader, entry, lost, problems))
     except VmbackupError as error:
         after = files[-1].name if files else "the start"
         problems.append("what follows {!r} cannot be told apart: {}".format(after, error.message))
     return files
 
 
-def _file(reader: ArchiveReader, entry: TarEntry, problems: List[str]) -> FileRecord:
+def _file(reader: ArchiveReader, entry: TarEntry, lost: List[range], problems: List[str]) -> FileRecord:
     record = FileRecord(entry.name, entry.offset, entry.size, 0, _UNKNOWN_DIGEST)
     try:
         if entry.size:
             record = record._replace(first_member=reader.index.find(entry.offset))
+            reader.index.find(entry.offset + entry.size - 1)
+        if any(entry.offset < part.stop and part.start < entry.offset + entry.size for part in lost):
+            problems.append("{!r} is not whole: a member of it is damaged".format(entry.name))
+            return record
         return record._replace(digest=file_digest(reader, record))
     except VmbackupError as error:
         problems.append("{!r} is not whole: {}".format(entry.name, error.message))
