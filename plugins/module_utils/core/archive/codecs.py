@@ -23,6 +23,18 @@ except ImportError:
 
 Buffer = Union[bytes, bytearray, memoryview]
 
+
+def _choose_inflate() -> Any:
+    """Return isal where it is installed and tells what follows a stream: before 1.8 it swallowed up to 7 bytes."""
+    if _isal is None:
+        return zlib
+    stream = _isal.decompressobj(-15)
+    stream.decompress(b"\x03\x00?")  # an empty stream and one byte
+    return _isal if stream.unused_data else zlib
+
+
+_inflate = _choose_inflate()
+
 _LEVELS = {"isal": range(4), "zlib": range(1, 10)}
 _DEFAULT_LEVEL = 1  # isal 0 is slower and bigger than 1; zlib 6 costs 2.7 times zlib 1 for a twentieth of the size
 
@@ -93,7 +105,7 @@ def inflate(body: Buffer, length: int) -> bytes:
 
     Raises BrokenStream when the stream is broken, longer, shorter, or followed by other bytes.
     """
-    stream = (_isal or zlib).decompressobj(-15)
+    stream = _inflate.decompressobj(-15)
     try:
         data: bytes = stream.decompress(body, length + 1)
     except _inflate_errors() as error:
@@ -105,7 +117,7 @@ def inflate(body: Buffer, length: int) -> bytes:
 
 def inflate_pieces(body: Buffer, size: int) -> Iterator[bytes]:
     """Inflate a raw deflate stream in pieces of at most `size` bytes; raises BrokenStream."""
-    stream = (_isal or zlib).decompressobj(-15)
+    stream = _inflate.decompressobj(-15)
     waiting = body
     while not stream.eof:
         try:
@@ -121,7 +133,7 @@ def inflate_pieces(body: Buffer, size: int) -> Iterator[bytes]:
 
 
 def _inflate_errors() -> Tuple[Type[Exception], ...]:
-    return (zlib.error,) if _isal is None else (zlib.error, _isal.error)
+    return zlib.error, _inflate.error
 
 
 def crc32(data: Buffer, before: int = 0) -> int:

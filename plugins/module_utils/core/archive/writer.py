@@ -163,7 +163,7 @@ class ArchiveWriter:
     def _record(self, name: str, size: int, digest: bytes) -> FileRecord:
         """Describe the file whose content comes next."""
         # Zeros are joined only inside a source, and nothing of it waits after it: each block that waits is a member.
-        member = self._spill.members + self._pipeline.waiting
+        member = self._spill.members + self._pipeline.waiting if size else 0
         return FileRecord(name, self._tar_offset, size, member, digest)
 
     def _take(self, packed: Packed) -> None:

@@ -45,7 +45,9 @@ def pack(tmp_path_factory):
 
     def run(contents, codec, threads=2):
         sink = io.BytesIO()
-        with importlib.import_module(ARCHIVE + "writer").ArchiveWriter(sink, codec=codec, scratch=scratch, threads=threads) as writer:
+        with importlib.import_module(ARCHIVE + "writer").ArchiveWriter(
+            sink, codec=codec, scratch=scratch, threads=threads
+        ) as writer:
             files = [_add(writer, name, content) for name, content in contents.items()]
             summary = writer.close()
         return sink.getvalue(), summary, files

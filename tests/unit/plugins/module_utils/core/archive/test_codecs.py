@@ -40,7 +40,8 @@ def test_auto_takes_isal_where_it_is_installed_and_zlib_elsewhere(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("name", "level", "code"), [("lzma", None, "codec_unknown"), ("zlib", 0, "codec_level_invalid"), ("zlib", 10, "codec_level_invalid")]
+    ("name", "level", "code"),
+    [("lzma", None, "codec_unknown"), ("zlib", 0, "codec_level_invalid"), ("zlib", 10, "codec_level_invalid")],
 )
 def test_a_codec_that_does_not_exist_is_refused(name, level, code):
     with pytest.raises(VmbackupError) as refused:

@@ -11,18 +11,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.vmbackup.esx.plugins.module_utils.core.archive.tar_entries import tar_entries
-from ansible_collections.vmbackup.esx.plugins.module_utils.core.archive.tar_headers import END_OF_TAR, gnu_header, padding
+from ansible_collections.vmbackup.esx.plugins.module_utils.core.archive.tar_headers import (
+    END_OF_TAR,
+    gnu_header,
+    padding,
+)
 from ansible_collections.vmbackup.esx.plugins.module_utils.core.errors import VmbackupError
 
-NAMES = st.text(st.characters(blacklist_characters="\0", blacklist_categories=("Cs",)), min_size=1, max_size=300).filter(
-    lambda name: not name.startswith("/") and ".." not in name.split("/") and not name.endswith("/")
-)
+NAMES = st.text(
+    st.characters(blacklist_characters="\0", blacklist_categories=("Cs",)), min_size=1, max_size=300
+).filter(lambda name: not name.startswith("/") and ".." not in name.split("/") and not name.endswith("/"))
 
 
 @given(NAMES, st.integers(0, 2000), st.integers(-(1 << 40), 1 << 40), st.integers(0, 0o7777))
 def test_python_reads_the_header_back(name, size, mtime, mode):
     stream = gnu_header(name, size, mtime=mtime, mode=mode) + bytes(size + padding(size)) + END_OF_TAR
-    (member,) = tarfile.open(fileobj=io.BytesIO(stream), encoding="utf-8").getmembers()
+    with tarfile.open(fileobj=io.BytesIO(stream), encoding="utf-8") as tar:
+        (member,) = tar.getmembers()
     assert (member.name, member.size, member.mtime, member.mode) == (name, size, mtime, mode)
     assert (member.uid, member.gid, member.isreg(), member.issparse()) == (0, 0, True, False)
 
@@ -51,7 +56,9 @@ def test_a_name_that_must_not_stand_in_an_archive_is_refused(name):
 def test_the_parser_ends_on_any_bytes(data):
     padded = data + bytes(-len(data) % 512)
     try:
-        for _entry in tar_entries(lambda start, length: padded[start : start + length].ljust(length, b"\0"), len(padded)):
+        for _entry in tar_entries(
+            lambda start, length: padded[start : start + length].ljust(length, b"\0"), len(padded)
+        ):
             pass
     except VmbackupError as error:
         assert error.code == "archive_structure_damaged"
