@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Iterator
 
 from ..errors import VmbackupError
+from .folder import StoreTree
 from .grants import EVERY_VM, Grant
 from .layout import VmFolder
 from .names import INCOMING
@@ -61,8 +62,6 @@ class Accounts:
         if EVERY_VM not in self._grant.vms:
             yield from (VmFolder(self._root, vm) for vm in self._grant.vms)
             return
-        from .folder import StoreTree
-
         yield from (VmFolder(self._root, vm) for vm in StoreTree(self._root).vms())
 
     def _under_way(self, folder: VmFolder) -> int:

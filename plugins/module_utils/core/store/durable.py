@@ -55,13 +55,14 @@ def fsync_folder(path: str) -> None:
         os.close(fd)
 
 
-def write_durably(path: str, data: bytes) -> None:
+def write_durably(path: str, data: bytes, mode: int = 0o600) -> None:
     """Make a file appear whole or not at all; raises OSError."""
     target = Path(path)
     part = target.with_name(".part-{}".format(target.name))
     with part.open("wb") as file:
         file.write(data)
         file.flush()
+        os.fchmod(file.fileno(), mode)
         os.fsync(file.fileno())
     rename_durably(str(part), path)
 

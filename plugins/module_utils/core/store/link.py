@@ -136,9 +136,6 @@ class LocalLink:
         self._receiver.close()
 
 
-Connect = Callable[[StoreAddress], StoreLink]
-
-
 def as_record(kind: str, backup_id: Optional[str], body: Dict[str, Any]) -> Dict[str, Any]:
     """Return a record as `note` takes it."""
     return {"kind": kind, "backup_id": backup_id, "body": body}

@@ -1,0 +1,78 @@
+# Copyright: (c) 2026, vmbackup.esx contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How fast to send, and how long to try again.
+
+Invariant: a wait is bounded by the limits given here, on a monotonic clock.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Callable, Optional
+
+from ..errors import VmbackupError
+from .link import RETRYABLE
+
+_LONGEST_PAUSE = 15.0
+
+
+class TokenBucket:
+    """A rate limit: at most a quarter of a second's bytes at once. rate: bytes/s; None: no limit."""
+
+    def __init__(
+        self,
+        rate: Optional[int],
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._rate = rate
+        self._clock = clock
+        self._sleep = sleep
+        self._tokens = 0.0
+        self._filled = clock()
+
+    def take(self, size: int) -> None:
+        """Wait until `size` bytes may be sent."""
+        if not self._rate:
+            return
+        now = self._clock()
+        self._tokens = min(self._tokens + (now - self._filled) * self._rate, self._rate / 4)
+        self._filled = now
+        self._tokens -= size
+        if self._tokens < 0:
+            self._sleep(-self._tokens / self._rate)
+
+
+class Patience:
+    """Tries again, with growing pauses, until a link was broken for `retry_for` seconds without progress."""
+
+    def __init__(
+        self,
+        retry_for: float,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._retry_for = retry_for
+        self._clock = clock
+        self._sleep = sleep
+        self._broken_since: Optional[float] = None
+        self._pause = 0.5
+
+    def progress(self) -> None:
+        """Start afresh: bytes got through."""
+        self._broken_since, self._pause = None, 0.5
+
+    def wait(self, error: VmbackupError) -> None:
+        """Pause before the next attempt; raises `error` when it is of a kind that time does not heal, or time is up.
+
+        After a break, the writer's lock may still be held by the dead session: that heals as well.
+        """
+        heals = error.code in RETRYABLE or (error.code == "backup_in_use" and self._broken_since is not None)
+        if self._broken_since is None:
+            self._broken_since = self._clock()
+        left = self._broken_since + self._retry_for - self._clock()
+        if not heals or left <= 0:
+            raise error
+        self._sleep(min(self._pause, left))
+        self._pause = min(2 * self._pause, _LONGEST_PAUSE)
