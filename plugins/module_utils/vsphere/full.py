@@ -1,0 +1,161 @@
+# Copyright: (c) 2026, vmbackup.esx contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Phase I from the snapshot to the committed backup.
+
+Invariant: what is committed was read in full from disks that stood still: under a snapshot of ours that was there to
+the end, or of a VM that stayed powered off and unchanged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Callable, ContextManager, Protocol
+
+from ..core.errors import VmbackupError
+from ..core.store.manifest import Manifest
+from ..core.store.names import ARCHIVE
+from ..core.vm.coverage import CoveragePolicy, judge
+from ..core.vm.facts import VmFacts
+from ..core.vm.lease import Lease
+from .datastore import DatastoreReader
+from .facts import read_facts
+from .frozen import frozen_vm
+from .held import HeldSnapshot
+from .manifest_of_full import Reading, manifest_of
+from .packing import PackingOptions, pack
+from .session import Session
+from .snapshot_tree import OurSnapshot, find_snapshot
+from .snapshots import create_snapshot
+
+ATTEMPTS = 3  # a VM that changes its power state every time it is packed is given up
+
+
+class Destination(Protocol):
+    """Where a backup grows: invisible until `commit`."""
+
+    def sink(self, name: str) -> Any:
+        """Open a file of the backup for writing."""
+
+    def commit(self, manifest: Manifest, *, verify: bool) -> str:
+        """Make the backup visible; return where it lies. verify: read everything again first."""
+
+
+@dataclass(frozen=True)
+class FullOrder:
+    """What is asked of one full backup.
+
+    vm: the name in the store. task_timeout: seconds without progress. scratch: folder for the spilled index. node: the
+    mover's name. now: its clock, aware. verify: as Destination.commit takes it. restartable: whether a destination can be
+    opened a second time.
+    """
+
+    vm: str
+    backup_id: str
+    run: str
+    controller_id: str
+    policy: CoveragePolicy
+    quiesce: str
+    task_timeout: float
+    packing: PackingOptions
+    scratch: str
+    collection_version: str
+    node: str
+    now: Callable[[], datetime]
+    verify: bool
+    restartable: bool
+
+
+@dataclass(frozen=True)
+class FullResult:
+    """A committed full."""
+
+    path: str
+    manifest: Manifest
+    reading: Reading
+    held: HeldSnapshot
+
+
+def make_full(
+    session: Session, vm_obj: Any, order: FullOrder, destination: Callable[[], ContextManager[Destination]]
+) -> FullResult:
+    """Pack and commit one full backup of a VM.
+
+    destination: opens a new, empty place; what is left there without a commit is discarded.
+    Raises VmbackupError; then nothing is visible, and the caller releases the snapshot.
+    """
+    snapshot = find_snapshot(session, vm_obj, order.backup_id)
+    for attempt in range(ATTEMPTS if order.restartable else 1):
+        facts = read_facts(session, vm_obj)
+        judge(facts, order.policy).require()
+        if snapshot is None and facts.power_state != "powered_off":
+            snapshot = _late_snapshot(session, vm_obj, order, attempt)
+        with destination() as place:
+            held = HeldSnapshot(session, vm_obj, snapshot, order.task_timeout)
+            try:
+                reading = _read(session, vm_obj, order, held, place)
+            except VmbackupError:
+                if snapshot is not None or not _moved(facts, read_facts(session, vm_obj)):
+                    raise
+                continue  # it was powered on under the reader, and that is why the reading failed
+            if snapshot is None and _moved(facts, read_facts(session, vm_obj)):
+                continue
+            manifest = manifest_of(facts, order, held, reading)
+            return FullResult(place.commit(manifest, verify=order.verify), manifest, reading, held)
+    raise VmbackupError(
+        "vm_changed",
+        "VM {} changed its power state or configuration while it was packed.".format(order.vm),
+        "Run the backup again when the VM is left alone.",
+    )
+
+
+def _read(session: Session, vm_obj: Any, order: FullOrder, held: HeldSnapshot, place: Destination) -> Reading:
+    started = order.now()
+    frozen = frozen_vm(
+        session,
+        vm_obj,
+        held.snapshot.moid if held.snapshot else None,
+        exclude_disks=order.policy.exclude_disks,
+        include_logs=order.packing.include_logs,
+    )
+    sink = place.sink(ARCHIVE)
+    with held:
+        packed = pack(
+            DatastoreReader(session, vm_obj),
+            frozen,
+            order.packing,
+            sink,
+            scratch=order.scratch,
+            mtime=int(started.timestamp()),
+            after_last_byte=held.release,
+        )
+    sink.close()
+    return Reading(frozen, packed, started, order.now())
+
+
+def _late_snapshot(session: Session, vm_obj: Any, order: FullOrder, attempt: int) -> OurSnapshot:
+    """Snapshot a VM that was powered on while it was packed; without that excuse vm_snapshot should have run."""
+    if not attempt:
+        raise VmbackupError(
+            "snapshot_missing",
+            "VM {} is powered on and has no snapshot for the backup {}.".format(order.vm, order.backup_id),
+            "Run vm_snapshot with the same backup_id first.",
+        )
+    lease = Lease(
+        id=order.backup_id,
+        run=order.run,
+        controller_id=order.controller_id,
+        renewed=None,
+        as_of=order.now(),
+    )
+    return create_snapshot(session, vm_obj, lease, quiesce=order.quiesce, timeout=order.task_timeout)
+
+
+def _moved(before: VmFacts, after: VmFacts) -> bool:
+    """Tell whether a VM was powered on or reconfigured between two looks."""
+    return (before.power_state, before.boot_time, before.change_version) != (
+        after.power_state,
+        after.boot_time,
+        after.change_version,
+    )

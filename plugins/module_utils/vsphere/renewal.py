@@ -1,0 +1,45 @@
+# Copyright: (c) 2026, vmbackup.esx contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Keeps the lease of a snapshot fresh while its disks are read.
+
+Invariant: the thread ends before `leave` returns, so no renewal races with the removal.
+"""
+
+from __future__ import annotations
+
+import threading
+from types import TracebackType
+from typing import Callable, List, Optional, Type
+
+from ..core.errors import VmbackupError
+
+RENEW_EVERY = 300.0  # seconds; a lease is old after 30 minutes
+
+
+class LeaseKeeper:
+    """Calls `renew` every `every` seconds between enter and leave; what failed is kept in `failures`."""
+
+    def __init__(self, renew: Callable[[], None], every: float = RENEW_EVERY) -> None:
+        self._renew = renew
+        self._every = every
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="vmbackup-lease", daemon=True)
+        self.failures: List[str] = []
+
+    def __enter__(self) -> "LeaseKeeper":
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._every):
+            try:
+                self._renew()
+            except VmbackupError as error:  # the next turn tries again; five misses in a row make us an orphan
+                self.failures.append(str(error))
