@@ -5,7 +5,7 @@ PYTHON ?= python3
 RUN = $(PYTHON) -m tests.ci setup && eval "$$($(PYTHON) -m tests.ci.exports)" && exec python
 PARTS = lint unit integration sanity docs galaxy matrix
 
-.PHONY: help setup demo test lab lab-stop bench $(PARTS)
+.PHONY: help setup demo test lab lab-stop bench format $(PARTS)
 .DEFAULT_GOAL := help
 
 help:
@@ -13,6 +13,7 @@ help:
 	@echo 'make test      everything that CI runs'
 	@echo 'make lab       boot the lab, leave it running, say how to use it; make lab-stop ends it'
 	@echo 'make bench     measure packing against its peers'
+	@echo 'make format    bring the Python sources into the one style'
 	@echo 'make setup     only the environment; the others call it'
 	@echo 'parts of test: $(PARTS)'
 
@@ -33,6 +34,9 @@ lab:
 
 lab-stop:
 	@$(RUN) -m tests.lab down
+
+format:
+	@$(PYTHON) -m tests.ci setup && eval "$$($(PYTHON) -m tests.ci.exports)" && ruff format --no-cache . && ruff check --no-cache --fix .
 
 bench:
 	@$(RUN) -m tests.bench

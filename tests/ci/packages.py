@@ -49,9 +49,13 @@ def install_packages() -> None:
         return
     command = "apt-get install --yes --no-install-recommends " + " ".join(missing)
     if shutil.which("apt-get") is None:
-        sys.exit("Missing: this machine has no apt-get; install what brings these Debian packages: " + " ".join(missing))
+        sys.exit(
+            "Missing: this machine has no apt-get; install what brings these Debian packages: " + " ".join(missing)
+        )
     if os.geteuid() != 0:
-        sys.exit(f"Missing Debian packages. Install them, then run this again:\n  sudo sh -c 'apt-get update && {command}'")
+        sys.exit(
+            f"Missing Debian packages. Install them, then run this again:\n  sudo sh -c 'apt-get update && {command}'"
+        )
     print(f"Installing Debian packages: {' '.join(missing)}", flush=True)
     env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     for argv in (["apt-get", "update", "-qq"], [*command.split(), "-qq"]):

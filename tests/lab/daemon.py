@@ -9,6 +9,7 @@ process and never a stranger that was given the same number.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -89,17 +90,13 @@ def _end(pid: int, started: str) -> None:
     while started_at(pid) == started and time.monotonic() < end:
         time.sleep(0.02)
     _signal(pid, signal.SIGKILL)
-    try:
+    with contextlib.suppress(ChildProcessError):  # another process started it
         os.waitpid(pid, 0)
-    except ChildProcessError:
-        pass  # another process started it
 
 
 def _signal(pid: int, number: int) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(pid, number)
-    except ProcessLookupError:
-        pass
 
 
 def _die_with_parent() -> None:

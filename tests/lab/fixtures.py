@@ -70,9 +70,7 @@ def fresh_vm(lab: LabSite) -> Iterator[Callable[..., LabVm]]:
     made: list[LabVm] = []
     numbers = itertools.count(1)
 
-    def make(
-        name: str | None = None, esx: str = "esx1", variables: dict[str, Any] | None = None, **spec: Any
-    ) -> LabVm:
+    def make(name: str | None = None, esx: str = "esx1", variables: dict[str, Any] | None = None, **spec: Any) -> LabVm:
         vm = LabVm(name or f"vm{os.urandom(2).hex()}{next(numbers)}", esx, lab.esx[esx].control)
         spec.setdefault("disks", [{"size_mb": 16}])
         vm.control.create_vm(vm.name, **spec)

@@ -162,7 +162,10 @@ class LabSite:
         self.inventory.write_group("backup_store", self._store_policy(mover.public_line))
 
     def _store_policy(self, mover_key: str) -> dict[str, Any]:
-        return {"vmbackup_store_root": str(self.store_root), "vmbackup_store_movers": [{"name": "mover", "key": mover_key}]}
+        return {
+            "vmbackup_store_root": str(self.store_root),
+            "vmbackup_store_movers": [{"name": "mover", "key": mover_key}],
+        }
 
     def _ssh_login(self, server: SshServer) -> dict[str, Any]:
         return {
@@ -170,7 +173,8 @@ class LabSite:
             "ansible_port": server.port,
             "ansible_user": server.user,
             "ansible_ssh_private_key_file": str(self.folder / "keys" / "admin"),
-            "ansible_ssh_common_args": f"-o UserKnownHostsFile={self.folder / 'known_hosts'} -o ConnectTimeout=10",
+            "ansible_ssh_common_args": f"-o UserKnownHostsFile={self.folder / 'known_hosts'} -o ConnectTimeout=10 "
+            "-o ServerAliveInterval=2 -o ServerAliveCountMax=3",
             "ansible_python_interpreter": sys.executable,
         }
 

@@ -69,9 +69,7 @@ class SshServer:
         self.keys_file.touch(mode=0o600)
         config = self.folder / "sshd_config"
         config.write_text(
-            CONFIG.format(
-                port=self.port, address=self.address, host_key=self.host_key.private, keys=self.keys_file
-            )
+            CONFIG.format(port=self.port, address=self.address, host_key=self.host_key.private, keys=self.keys_file)
         )
         sshd = shutil.which("sshd", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
         if sshd is None:
