@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Callable, Iterator, List, Optional
 
 from ..errors import VmbackupError
-from .durable import make_folder, store_error
+from .durable import make_folder, rename_durably, store_error
 from .incoming import IncomingBackup
 from .layout import VmFolder
 from .lineage import committed_manifest
@@ -68,6 +68,16 @@ class StoreTree:
         """Return a VM's committed backups by id; a damaged one is in the list, with its problem."""
         folder = VmFolder(self.root, vm)
         return [_stored(folder, name) for name in folder.committed_ids()]
+
+    def remove(self, vm: str, backup_id: str) -> None:
+        """Remove a committed backup from a staging folder: out of sight first, then its bytes; raises store_io_failed."""
+        folder = VmFolder(self.root, vm)
+        try:
+            make_folder(str(folder.incoming_root))
+            rename_durably(str(folder.committed(backup_id)), str(folder.incoming(backup_id)))
+            shutil.rmtree(str(folder.incoming(backup_id)))
+        except OSError as error:
+            raise store_error(error, str(folder.committed(backup_id))) from error
 
     def sweep_incoming(self, vm: str, older_than: float, now: Callable[[], float] = time.time) -> List[str]:
         """Remove what grew for a VM, has no living writer, and was last written `older_than` seconds ago or before.

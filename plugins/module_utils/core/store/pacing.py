@@ -9,10 +9,12 @@ Invariant: a wait is bounded by the limits given here, on a monotonic clock.
 from __future__ import annotations
 
 import time
-from typing import Callable, Optional
+from typing import Callable, Optional, TypeVar
 
 from ..errors import VmbackupError
-from .link import RETRYABLE
+from .link import RETRYABLE, StoreLink
+
+T = TypeVar("T")
 
 _LONGEST_PAUSE = 15.0
 
@@ -76,3 +78,13 @@ class Patience:
             raise error
         self._sleep(min(self._pause, left))
         self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+
+
+def persist(link: StoreLink, patience: Patience, act: Callable[[], T]) -> T:
+    """Do `act` over a link, again on a new session while patience lasts; only for what may be repeated."""
+    while True:
+        try:
+            return act()
+        except VmbackupError as error:
+            patience.wait(error)
+            link.close()  # the next use connects again

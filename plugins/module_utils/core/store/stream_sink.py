@@ -20,7 +20,7 @@ from .checksums import sums_text
 from .link import StoreLink
 from .manifest import Manifest, to_json
 from .names import MANIFEST, RECOVER, SUMS
-from .pacing import Patience, TokenBucket
+from .pacing import Patience, TokenBucket, persist
 from .recover import recover_text
 
 PUT = 1 << 20
@@ -169,18 +169,10 @@ class StreamedBackup:
                 self._digests[digest.name] = digest.sha256
         sums = sums_text(self._digests)
         self.write(SUMS, sums)
-        self._commit(hashlib.sha256(sums).hexdigest())
-        return "{}/{}".format(self._vm, self._id)
-
-    def _commit(self, sums_sha256: str) -> None:
+        digest = hashlib.sha256(sums).hexdigest()
         patience = Patience(self._retry_for)
-        while True:
-            try:
-                self._link.commit(self._vm, self._id, sums_sha256, self._adopt)
-                return
-            except VmbackupError as error:
-                patience.wait(error)
-                self._link.close()
+        persist(self._link, patience, lambda: self._link.commit(self._vm, self._id, digest, self._adopt))
+        return "{}/{}".format(self._vm, self._id)
 
     def discard(self) -> None:
         """End the link's session; harmless after commit."""

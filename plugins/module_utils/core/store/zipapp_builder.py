@@ -15,6 +15,7 @@ import zipfile
 from typing import Any
 
 from ..errors import VmbackupError
+from .serve import main  # Ansible ships what is imported, so the whole receiver comes along
 
 _CORE = __name__.rsplit(".", 2)[0]
 RECEIVER_MODULES = (
@@ -38,7 +39,7 @@ RECEIVER_MODULES = (
     "store.wire",
     "store.writer_lock",
 )
-_MAIN = "from vmbackup_core.store.serve import main\n\nraise SystemExit(main())\n"
+_MAIN = "from vmbackup_core.store.serve import {0}\n\nraise SystemExit({0}())\n".format(main.__name__)
 _THE_EPOCH_OF_ZIP = (1980, 1, 1, 0, 0, 0)
 
 
