@@ -1,3 +1,6 @@
+# Copyright: (c) 2026, vmbackup.esx contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Client of the simulator's control API.
 
 Owns the wire form (POST /verb, JSON both ways) and nothing else; every method is one verb. Standard library only.
@@ -30,7 +33,9 @@ class Control:
     def call(self, verb: str, body: Any = None) -> Any:
         """Send one verb and return its JSON answer; raise ControlError with the simulator's message."""
         data = json.dumps({} if body is None else body).encode()
-        request = urllib.request.Request(f"{self.url}/{verb}", data, {"Content-Type": "application/json"}, method="POST")
+        request = urllib.request.Request(
+            f"{self.url}/{verb}", data, {"Content-Type": "application/json"}, method="POST"
+        )
         try:
             with self._opener.open(request, timeout=self._timeout) as answer:
                 return json.load(answer)
@@ -163,7 +168,9 @@ class Control:
 
     def perf(self, values: Dict[str, Dict[str, Sequence[int]]]) -> None:
         """Feed performance values: {"vm name, host name or HostSystem": {"cpu.usage.average": [..newest last]}}; one value fills all."""
-        self.call("perf", {entity: {name: list(v) for name, v in counters.items()} for entity, counters in values.items()})
+        self.call(
+            "perf", {entity: {name: list(v) for name, v in counters.items()} for entity, counters in values.items()}
+        )
 
     def datastore(self, name: str, **changes: Any) -> Dict[str, Any]:
         """Change ``capacity_mb`` or ``free_mb``, ``sesparse``, ``type`` of a datastore; return name, root, uuid, capacity, free."""

@@ -1,3 +1,6 @@
+# Copyright: (c) 2026, vmbackup.esx contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Build and run the simulator.
 
 Owns the binary's cache (built again when a source is newer, once even if several ask) and one process per Simulator: when ``start``
@@ -40,7 +43,7 @@ def build(race: bool = False) -> Path:
     folder = cache_folder()
     folder.mkdir(parents=True, exist_ok=True)
     binary = folder / ("esxsim-race" if race else "esxsim")
-    with open(folder / "esxsim.lock", "w", encoding="utf-8") as lock:
+    with (folder / "esxsim.lock").open("w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         newest = max(source.stat().st_mtime for source in SOURCES.glob("*.go"))
         if not binary.exists() or binary.stat().st_mtime < newest:
@@ -53,7 +56,9 @@ def _compile(binary: Path, race: bool) -> None:
     env.setdefault("GOCACHE", str(cache_folder() / "gocache"))
     fresh = binary.with_name(binary.name + ".new")
     command = ["go", "build", *(["-race"] if race else []), "-o", str(fresh), "."]
-    result = subprocess.run(command, cwd=SOURCES, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        command, cwd=SOURCES, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
     if result.returncode:
         raise SimulatorError(f"go build failed: {result.stderr}")
     fresh.replace(binary)
@@ -84,14 +89,23 @@ class Simulator:
         self.model = model
         self.password = password
         self.process: Optional[subprocess.Popen[str]] = None
-        self._flags = {"model": model, "state": str(state), "listen": listen, "control": control, "password": password, **options}
+        self._flags = {
+            "model": model,
+            "state": str(state),
+            "listen": listen,
+            "control": control,
+            "password": password,
+            **options,
+        }
         self._datastores = datastores or {"datastore1": 4096}
 
     def start(self) -> Simulator:
         """Start and wait until it answers; sets url, host, port, control, datacenter, cert."""
         self.state.mkdir(parents=True, exist_ok=True)
-        with open(self.state / "esxsim.log", "ab") as log:
-            self.process = subprocess.Popen(self._command(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True)
+        with (self.state / "esxsim.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                self._command(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True
+            )
         assert self.process.stdout is not None
         ready, _, _ = select.select([self.process.stdout], [], [], START_LIMIT)
         line = self.process.stdout.readline() if ready else ""

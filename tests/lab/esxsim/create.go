@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/google/uuid"
 	"github.com/vmware/govmomi/object"
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/simulator/esx"
@@ -88,6 +89,12 @@ func (spec *vmSpec) complete() error {
 	}
 	if spec.CPUs == 0 {
 		spec.CPUs = 1
+	}
+	if spec.InstanceUUID == "" {
+		spec.InstanceUUID = uuid.New().String() // the simulator's would be that of any machine with this path
+	}
+	if spec.BiosUUID == "" {
+		spec.BiosUUID = uuid.New().String()
 	}
 	return nil
 }

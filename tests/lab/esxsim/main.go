@@ -164,14 +164,14 @@ func (s *site) serve(o *options) (api, control string, err error) {
 	}
 	s.address = ln.Addr().String()
 	s.thumbprint = strings.ToUpper(strings.ReplaceAll(fmt.Sprintf("% x", sha1.Sum(cert.Certificate[0])), " ", ":"))
-	quiet := log.New(io.Discard, "", 0)
-	server := &http.Server{Handler: s, ErrorLog: quiet, TLSConfig: &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"http/1.1"}}}
+	panics := log.New(os.Stderr, "", log.LstdFlags)
+	server := &http.Server{Handler: s, ErrorLog: panics, TLSConfig: &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"http/1.1"}}}
 	go server.ServeTLS(ln, "", "")
 	cl, err := net.Listen("tcp", o.control)
 	if err != nil {
 		return "", "", err
 	}
-	go (&http.Server{Handler: http.HandlerFunc(s.controlHandler), ErrorLog: quiet}).Serve(cl)
+	go (&http.Server{Handler: http.HandlerFunc(s.controlHandler), ErrorLog: panics}).Serve(cl)
 	return "https://" + s.address, "http://" + cl.Addr().String(), nil
 }
 

@@ -34,13 +34,12 @@ func makeSparse(file string, size int64) {
 // setPower changes state, times and the files that go with it; both locks are held.
 func (v *VirtualMachine) setPower(state types.VirtualMachinePowerState) {
 	was := v.powerState()
-	changes := []types.PropertyChange{change("runtime.powerState", state), change("summary.runtime.powerState", state)}
 	swap, suspend := filepath.Join(v.dir(), v.swapFile()), filepath.Join(v.dir(), v.stem()+".vmss")
 	os.Remove(suspend)
 	if state == on {
 		now := theSite.now()
 		if was == off {
-			changes = append(changes, change("runtime.bootTime", &now), change("summary.runtime.bootTime", &now))
+			v.Runtime.BootTime = &now
 		}
 		makeSparse(swap, int64(v.Config.Hardware.MemoryMB)<<20)
 		makeSparse(filepath.Join(v.dir(), "vmx-"+v.swapFile()), 64<<20)
@@ -49,13 +48,14 @@ func (v *VirtualMachine) setPower(state types.VirtualMachinePowerState) {
 		os.Remove(swap)
 		os.Remove(filepath.Join(v.dir(), "vmx-"+v.swapFile()))
 		if state == off {
-			changes = append(changes, change("runtime.bootTime", (*time.Time)(nil)), change("summary.runtime.bootTime", (*time.Time)(nil)))
+			v.Runtime.BootTime = nil
 		} else {
 			makeSparse(suspend, int64(v.Config.Hardware.MemoryMB)<<20)
 		}
 		v.log("PowerOff")
 	}
-	simulator.Map.Update(v, changes)
+	v.Runtime.PowerState = state
+	v.Summary.Runtime = v.Runtime
 }
 
 func (v *VirtualMachine) log(text string) {

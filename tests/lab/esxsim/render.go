@@ -36,10 +36,30 @@ func (v *VirtualMachine) render() {
 	changes := []types.PropertyChange{change("config.hardware.device", devices), change("config.changeVersion", v.nextEdition())}
 	changes = append(changes, v.snapshotProperties()...)
 	simulator.Map.Update(v, changes)
+	v.useDatastores()
 	v.writeVMX()
 	v.writeVMSD()
 	v.refresh()
 	theSite.publishSpace()
+}
+
+// useDatastores lists the machine at every datastore that holds one of its files.
+func (v *VirtualMachine) useDatastores() {
+	paths := []string{v.home}
+	for _, l := range v.layers {
+		paths = append(paths, l.dsPath)
+	}
+	for _, p := range paths {
+		d := storeOf(p)
+		if d == nil || simulator.FindReference(v.Datastore, d.ref) != nil {
+			continue
+		}
+		v.Datastore = append(v.Datastore, d.ref)
+		x := simulator.Map.Get(d.ref).(*simulator.Datastore)
+		if simulator.FindReference(x.Vm, v.Self) == nil {
+			x.Vm = append(x.Vm, v.Self)
+		}
+	}
 }
 
 // devicesWith copies a device list, the disks' backings rebuilt from their layers.
