@@ -56,6 +56,8 @@ def sanity(part: Part) -> None:
         script = cache / f"get_pip_{version}.py"
         if not script.exists():
             shutil.copyfile(Path(__file__).with_name("get_pip.py"), script)
+    # Its own environment sees only what lies beside the copy.
+    _link_dependencies(COPIES)
     env = environment(collections=COPIES)
     part.sh("ansible-test", "sanity", "--venv", "--python", MAIN_PYTHON, "--color", "no", env=env, **IN_COPY)
 

@@ -92,6 +92,8 @@ class LabSite:
             "SSL_CERT_FILE": bundle,
             "ANSIBLE_INVENTORY": str(self.inventory.folder),
             "ANSIBLE_INVENTORY_UNPARSED_FAILED": "1",
+            # Connections of an earlier lab at the same address must not be taken for this one's.
+            "ANSIBLE_SSH_CONTROL_PATH_DIR": str(self.folder / "cp"),
             "ANSIBLE_LOCAL_TEMP": str(self.folder / "ansible-tmp"),
             "ANSIBLE_NOCOLOR": "1",
         }

@@ -24,7 +24,7 @@ Port {port}
 ListenAddress {address}
 HostKey {host_key}
 PidFile none
-AuthorizedKeysFile {keys}
+AuthorizedKeysFile {keys} {role_keys}
 UsePAM no
 StrictModes no
 PasswordAuthentication no
@@ -51,6 +51,8 @@ class SshServer:
         self.port = 22 if namespace else free_port()
         self.user = getpass.getuser()
         self.keys_file = folder / "authorized_keys"
+        # The product's role writes its own file whole; it must not lock the lab out.
+        self.role_keys_file = folder / "authorized_keys.role"
         self.host_key = make_key(folder / "host_ed25519", f"{name} host")
         self._daemon = Daemon(f"sshd-{name}", folder.parent, attached=attached)
 
@@ -69,7 +71,13 @@ class SshServer:
         self.keys_file.touch(mode=0o600)
         config = self.folder / "sshd_config"
         config.write_text(
-            CONFIG.format(port=self.port, address=self.address, host_key=self.host_key.private, keys=self.keys_file)
+            CONFIG.format(
+                port=self.port,
+                address=self.address,
+                host_key=self.host_key.private,
+                keys=self.keys_file,
+                role_keys=self.role_keys_file,
+            )
         )
         sshd = shutil.which("sshd", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
         if sshd is None:
