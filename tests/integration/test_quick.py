@@ -1,0 +1,31 @@
+# Copyright: (c) 2026, vmbackup.esx contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One small backup through everything; also run on the oldest and the newest supported ansible-core."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import tarfile
+
+import pytest
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("esx", ["esx1", "vc1"])
+def test_a_full_backup_reaches_the_store_and_opens_with_plain_tools(lab, fresh_vm, play, esx):
+    vm = fresh_vm(esx=esx, disks=[{"size_mb": 8, "fill_mb": 3, "seed": 7}])
+    live = vm.control.sha256(vm.name)
+
+    played = play("full_backup.yml", "--limit", vm.name)
+
+    assert played.rc == 0, played.output
+    (backup,) = (lab.store_root / vm.name).glob("2*-full-*")
+    subprocess.run(["sha256sum", "--quiet", "-c", "SHA256SUMS"], cwd=backup, check=True)
+    with tarfile.open(backup / "archive.tar.gz") as archive:
+        (flat,) = [entry for entry in archive.getmembers() if entry.name.endswith("-flat.vmdk")]
+        packed = hashlib.sha256(archive.extractfile(flat).read()).hexdigest()
+    assert packed == live
+    assert vm.state()["snapshots"] == []
+    assert lab.esx[esx].password not in played.output
