@@ -161,12 +161,21 @@ class LabSite:
                 "vmbackup_controller_id": "lab",
             },
         )
-        self.inventory.write_group("backup_store", self._store_policy(mover.public_line))
+        self.inventory.write_group("backup_store", self._store_role(mover.public_line))
 
-    def _store_policy(self, mover_key: str) -> dict[str, Any]:
+    def _store_role(self, mover_key: str) -> dict[str, Any]:
+        """Return the variables of role store: everything in the lab's folder, as the user who runs the lab."""
+        home = self.folder / "store"
         return {
+            "vmbackup_store_become": False,
+            "vmbackup_store_manage_user": False,
+            "vmbackup_store_home": str(home),
             "vmbackup_store_root": str(self.store_root),
-            "vmbackup_store_movers": [{"name": "mover", "key": mover_key}],
+            "vmbackup_store_lib_dir": str(home / "lib"),
+            "vmbackup_store_policy_file": str(home / "policy.json"),
+            "vmbackup_store_authorized_keys": str(self.store.role_keys_file),
+            "vmbackup_store_python": os.path.realpath(sys.executable),
+            "vmbackup_store_keys": [{"name": "mover", "public_key": mover_key, "vms": ["*"]}],
         }
 
     def _ssh_login(self, server: SshServer) -> dict[str, Any]:
