@@ -1,0 +1,263 @@
+# Copyright: (c) 2026, vmbackup.esx contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which files of a VM stand still, and under which names they are archived.
+
+Invariant: disks come from the configuration of our snapshot (of the VM, when it is powered off) and layoutEx, never
+from a listing or a name's pattern; every file that is left is named with its reason.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from dataclasses import dataclass
+from typing import Any, Dict, FrozenSet, Iterable, Iterator, List, Optional, Protocol, Set, Tuple
+
+from pyVmomi import vim
+
+from ..core.errors import VmbackupError
+from ..core.vm.facts import DiskFacts, FileFacts, split_path
+from ..core.vm.vmx import ArchivedDisk, parse_vmx, rewrite_for_archive
+from .devices import disks_of
+from .facts import files_of, require_config
+from .properties import retrieve
+from .session import Session
+
+_PACKED = ("config", "extendedConfig", "nvram")
+_LEFT = {
+    "swap": "swap of a running VM",
+    "uwswap": "swap of a running VM",
+    "suspend": "memory of a suspended VM",
+    "suspendMemory": "memory of a suspended VM",
+    "snapshotList": "snapshots are recorded, not restored",
+    "snapshotManifestList": "snapshots are recorded, not restored",
+    "snapshotData": "snapshots are recorded, not restored",
+    "snapshotMemory": "snapshots are recorded, not restored",
+    "log": "logs are packed only with include_logs",
+    "diskDescriptor": "not a link of a frozen disk: the live delta, another snapshot's, or change tracking",
+    "diskExtent": "not a link of a frozen disk: the live delta, another snapshot's, or change tracking",
+}
+_NOT_KNOWN = "a kind of file that is not known to be needed for a restore"
+
+LeftOutFile = Tuple[str, str, str]
+
+
+@dataclass(frozen=True)
+class FrozenLink:
+    """A link of a disk's chain. descriptor, extent: `[datastore] folder/name`. size: bytes of the extent."""
+
+    descriptor: str
+    extent: str
+    size: int
+
+
+@dataclass(frozen=True)
+class FrozenDisk:
+    """A disk that stands still. links: the base first. capacity: bytes. adapter: as a descriptor names it."""
+
+    label: str
+    key: int
+    node: str
+    adapter: str
+    capacity: int
+    uuid: str
+    thin: bool
+    links: Tuple[FrozenLink, ...]
+    descriptor_name: str
+    flat_name: str
+
+
+@dataclass(frozen=True)
+class FrozenFile:
+    """A small file. path: `[datastore] folder/name`. name: in the archive. role: config, extendedConfig, nvram, log."""
+
+    path: str
+    name: str
+    role: str
+    size: int
+
+
+@dataclass(frozen=True)
+class FrozenVm:
+    """All that stands still of a VM. left_out: (what, kind, reason). left_nodes: of disks that are not archived."""
+
+    disks: Tuple[FrozenDisk, ...]
+    files: Tuple[FrozenFile, ...]
+    left_out: Tuple[LeftOutFile, ...]
+    vmx_path: str
+    left_nodes: Tuple[str, ...]
+
+
+def frozen_vm(
+    session: Session,
+    vm_obj: Any,
+    snapshot_moid: Optional[str],
+    *,
+    exclude_disks: Iterable[str] = (),
+    include_logs: bool = False,
+) -> FrozenVm:
+    """Tell what stands still under a snapshot, or of a VM that is powered off.
+
+    exclude_disks: labels of disks to leave. Raises vm_not_still, transport_unsupported, frozen_unknown,
+    vm_inaccessible, and the errors of Session.ask.
+    """
+    title = session.title(vm_obj)
+    wanted: Dict[Any, Tuple[str, ...]] = {vm_obj: ("config", "runtime", "layoutEx")}
+    if snapshot_moid is not None:
+        wanted[vim.vm.Snapshot(snapshot_moid, session.si._stub)] = ("config",)
+    seen = retrieve(session, "reading the files of VM " + title, wanted)
+    require_config(seen[0], title)
+    now, layout = seen[0]["config"], seen[0]["layoutEx"]
+    config = seen[1]["config"] if snapshot_moid is not None else now
+    if config is None or layout is None:
+        raise _unknown("VM " + title, "vSphere does not list its files")
+    if snapshot_moid is None and str(seen[0]["runtime"].powerState) != "poweredOff":
+        raise VmbackupError(
+            "vm_not_still",
+            "VM {} is not powered off and has no snapshot of this backup.".format(title),
+            "Run vm_snapshot with the same backup_id first.",
+        )
+    chains = _chains(layout, snapshot_moid)
+    files = {each.key: each for each in files_of(layout)}
+    left = _left_disks(disks_of(config), disks_of(now), frozenset(exclude_disks), snapshot_moid is not None)
+    names = _Names()
+    packed = tuple(_small_files(files.values(), include_logs, names))
+    disks = tuple(_frozen_disk(disk, chains, files, names) for disk in disks_of(config) if disk.node not in left)
+    return FrozenVm(
+        disks,
+        packed,
+        tuple(item for _node, item in sorted(left.items())) + tuple(_rest(files.values(), packed, disks)),
+        str(now.files.vmPathName),
+        tuple(sorted(left)),
+    )
+
+
+class SmallFileReader(Protocol):
+    """Whatever reads a VM's small files."""
+
+    def read_small(self, path: str) -> bytes:
+        """Return the whole of `[datastore] folder/name`."""
+
+
+def archived_vmx(reader: SmallFileReader, frozen: FrozenVm) -> bytes:
+    """Return the .vmx that names the archive's disks and no snapshot; raises vmx_disk_missing, vmx_disk_unknown."""
+    disks = [ArchivedDisk(disk.node, disk.descriptor_name) for disk in frozen.disks]
+    vmx, _dropped = rewrite_for_archive(parse_vmx(reader.read_small(frozen.vmx_path)), disks, frozen.left_nodes)
+    return vmx.render()
+
+
+def _left_disks(
+    frozen: Tuple[DiskFacts, ...], now: Tuple[DiskFacts, ...], exclude: FrozenSet[str], running: bool
+) -> Dict[str, LeftOutFile]:
+    left: Dict[str, LeftOutFile] = {}
+    for disk in frozen:
+        if disk.label in exclude:
+            left[disk.node] = (disk.label, "disk", "left out by exclude_disks")
+        elif running and disk.independent:
+            left[disk.node] = (disk.label, "disk", "independent: no snapshot holds it")
+    known = {disk.node for disk in frozen}
+    for disk in now:
+        if disk.node not in known:
+            left[disk.node] = (disk.label, "disk", "added after the snapshot")
+    return left
+
+
+def _chains(layout: Any, snapshot_moid: Optional[str]) -> Dict[int, List[List[int]]]:
+    """Return, by disk key, the file keys of each link, the base first."""
+    disks = layout.disk
+    if snapshot_moid is not None:
+        own = [each for each in layout.snapshot if each.key._moId == snapshot_moid]
+        disks = own[0].disk if own else ()
+    return {int(each.key): [[int(key) for key in unit.fileKey] for unit in each.chain] for each in disks}
+
+
+def _frozen_disk(
+    disk: DiskFacts, chains: Dict[int, List[List[int]]], files: Dict[int, FileFacts], names: _Names
+) -> FrozenDisk:
+    if disk.key not in chains:
+        raise _unknown("disk '{}'".format(disk.label), "layoutEx has no chain for it")
+    links = tuple(_link(disk, [files[key] for key in unit if key in files]) for unit in chains[disk.key])
+    if tuple(link.descriptor for link in links) != disk.chain:
+        raise _unknown(
+            "disk '{}'".format(disk.label),
+            "its backing chain and layoutEx differ: {} and {}".format(
+                ", ".join(disk.chain), ", ".join(link.descriptor for link in links)
+            ),
+        )
+    descriptor, flat = names.disk(links[0].descriptor)
+    return FrozenDisk(
+        disk.label, disk.key, disk.node, _adapter(disk), disk.capacity, disk.uuid, disk.thin, links, descriptor, flat
+    )
+
+
+def _link(disk: DiskFacts, files: List[FileFacts]) -> FrozenLink:
+    descriptors = [each for each in files if each.kind == "diskDescriptor"]
+    extents = [each for each in files if each.kind == "diskExtent"]
+    if len(descriptors) != 1 or len(extents) != 1:
+        raise VmbackupError(
+            "transport_unsupported",
+            "Disk '{}' has a link with {} descriptors and {} extents; only one of each can be read (vSAN and vVol "
+            "have no extent).".format(disk.label, len(descriptors), len(extents)),
+            "Move the disk to a VMFS or NFS datastore, or leave it out by exclude_disks.",
+        )
+    return FrozenLink(descriptors[0].path, extents[0].path, extents[0].size)
+
+
+def _adapter(disk: DiskFacts) -> str:
+    if disk.controller == "ide":
+        return "ide"
+    return "buslogic" if disk.adapter == "VirtualBusLogicController" else "lsilogic"
+
+
+def _small_files(files: Iterable[FileFacts], include_logs: bool, names: _Names) -> Iterator[FrozenFile]:
+    for each in files:
+        if each.kind in _PACKED or (each.kind == "log" and include_logs):
+            yield FrozenFile(each.path, names.file(each.path), each.kind, each.size)
+
+
+def _rest(
+    files: Iterable[FileFacts], packed: Tuple[FrozenFile, ...], disks: Tuple[FrozenDisk, ...]
+) -> Iterator[LeftOutFile]:
+    taken = {each.path for each in packed}
+    taken.update(path for disk in disks for link in disk.links for path in (link.descriptor, link.extent))
+    for each in files:
+        if each.path not in taken:
+            yield each.path, each.kind, _LEFT.get(each.kind, _NOT_KNOWN)
+
+
+class _Names:
+    """Names in the archive: those on the datastores, made different where two are equal."""
+
+    def __init__(self) -> None:
+        self._taken: Set[str] = set()
+
+    def file(self, path: str) -> str:
+        """Name a small file."""
+        return self._free([self._plain(path)])[0]
+
+    def disk(self, path: str) -> Tuple[str, str]:
+        """Name a disk's descriptor and flat extent."""
+        stem = re.sub(r"(-[0-9]{6})?\.vmdk$", "", self._plain(path))
+        descriptor, flat = self._free([stem + ".vmdk", stem + "-flat.vmdk"])
+        return descriptor, flat
+
+    def _plain(self, path: str) -> str:
+        name = re.sub(r'[\x00-\x1f"/\x7f]', "_", posixpath.basename(split_path(path)[1]))
+        return "_" + name if name in ("", ".", "..") else name
+
+    def _free(self, names: List[str]) -> List[str]:
+        number, free = 0, names
+        while self._taken.intersection(free):
+            number += 1
+            free = ["{}_{}".format(number, name) for name in names]
+        self._taken.update(free)
+        return free
+
+
+def _unknown(what: str, cause: str) -> VmbackupError:
+    return VmbackupError(
+        "frozen_unknown",
+        "It is not known which files of {} stand still: {}.".format(what, cause),
+        "Run the backup again; if that does not help, refresh the VM's storage information in vSphere.",
+    )
