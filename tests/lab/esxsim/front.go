@@ -72,6 +72,10 @@ func (s *site) serveSDK(w http.ResponseWriter, r *http.Request) {
 	}
 	s.count(m.Name)
 	user := s.userOf(r)
+	if user == "" && m.This.Type != "ServiceInstance" && asks(m, "SessionManager") {
+		writeResult(w, m.Name, noSession(m)) // its properties are unset for nobody
+		return
+	}
 	if user == "" && !anonymous(m) {
 		writeFault(w, "NotAuthenticated", "The session is not authenticated.", privilege(m.This, "System.View"))
 		return
@@ -88,34 +92,14 @@ func (s *site) serveSDK(w http.ResponseWriter, r *http.Request) {
 		writeResult(w, m.Name, "<returnval>"+s.now().UTC().Format("2006-01-02T15:04:05.000000Z")+"</returnval>")
 		return
 	}
+	if ref, ok := s.found(m); ok {
+		writeResult(w, m.Name, ref)
+		return
+	}
 	s.forward(w, r, m.Name, f)
 	if m.Name == "Logout" {
 		s.endSession(r)
 	}
-}
-
-// anonymous says what vSphere answers without a login.
-func anonymous(m *simulator.Method) bool {
-	switch body := m.Body.(type) {
-	case *types.RetrieveServiceContent, *types.CurrentTime:
-		return true
-	case *types.RetrievePropertiesEx:
-		return onlySingletons(body.SpecSet)
-	case *types.RetrieveProperties:
-		return onlySingletons(body.SpecSet)
-	}
-	return m.Name == "Fetch" && (m.This.Type == "ServiceInstance" || m.This.Type == "SessionManager")
-}
-
-func onlySingletons(specs []types.PropertyFilterSpec) bool {
-	for _, spec := range specs {
-		for _, o := range spec.ObjectSet {
-			if o.Obj.Type != "ServiceInstance" && o.Obj.Type != "SessionManager" {
-				return false
-			}
-		}
-	}
-	return true
 }
 
 // faultBefore carries out what happens instead of the call, and says whether the call is thereby answered.
