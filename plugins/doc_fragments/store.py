@@ -47,3 +47,6 @@ options:
           - Root folder of a store that is mounted here, or is here.
         type: path
 """
+
+    # For modules that can do without a store.
+    OPTIONAL = DOCUMENTATION.replace("required: true", "required: false", 1)

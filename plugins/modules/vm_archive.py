@@ -23,7 +23,7 @@ requirements:
 extends_documentation_fragment:
   - vmware.vmware.base_options
   - vmbackup.esx.vm
-  - vmbackup.esx.store
+  - vmbackup.esx.store.optional
   - vmbackup.esx.attributes
 options:
   way:
@@ -154,7 +154,7 @@ from ansible_collections.vmbackup.esx.plugins.module_utils.core.vm.coverage impo
 from ansible_collections.vmbackup.esx.plugins.module_utils.core.vm.facts import VmFacts
 from ansible_collections.vmbackup.esx.plugins.module_utils.core.vm.owner_lock import hold
 from ansible_collections.vmbackup.esx.plugins.module_utils.glue.boundary import Params, Plan, Result, run
-from ansible_collections.vmbackup.esx.plugins.module_utils.glue.store_options import store_address, store_argument_spec
+from ansible_collections.vmbackup.esx.plugins.module_utils.glue.store_options import store_address, store_spec
 from ansible_collections.vmbackup.esx.plugins.module_utils.glue.vm_options import (
     connection_values,
     required_backup_id,
@@ -287,7 +287,7 @@ def main() -> None:
         **vm_argument_spec(),
         "way": {"type": "str", "choices": ["staged", "streamed", "pulled"], "default": "staged"},
         "destination": {"type": "path"},
-        "store": store_argument_spec(required=False),
+        **store_spec(required=False),
         "transport": {"type": "str", "choices": ["auto", "datastore"], "default": "auto"},
         "codec": {"type": "str", "choices": ["auto", "isal", "zlib"], "default": "auto"},
         "level": {"type": "int"},

@@ -12,6 +12,9 @@ import io
 from typing import Any, Callable
 
 
+_PIECE = 1 << 24
+
+
 class ArchivedContent(io.RawIOBase):
     """Bytes of a tar stream as a file: read, seek, tell, and get_size for libyal's readers."""
 
@@ -50,9 +53,13 @@ class ArchivedContent(io.RawIOBase):
     def read(self, size: int = -1) -> bytes:
         """Return `size` bytes, fewer only at the end; negative: the rest."""
         rest = max(0, self.size - self._position)
-        buffer = bytearray(rest if size is None or size < 0 else min(size, rest))
-        self.readinto(buffer)
-        return bytes(buffer)
+        wanted = rest if size is None or size < 0 else min(size, rest)
+        pieces = []
+        while wanted:  # piece by piece: what a damaged index claims is not allocated before it was found to be there
+            piece = bytearray(min(wanted, _PIECE))
+            wanted -= self.readinto(piece)
+            pieces.append(piece)
+        return b"".join(pieces)
 
     def readall(self) -> bytes:
         """Return the rest."""

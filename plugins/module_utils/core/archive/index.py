@@ -139,14 +139,17 @@ class ArchiveIndex:
         body = memoryview(data)[:-_CHECKSUM_SIZE]
         if len(body) < _HEAD.size or hashlib.sha256(body).digest() != data[-_CHECKSUM_SIZE:]:
             raise _damaged("its checksum does not hold")
-        magic, version, record_size, members, _files, table_size, codec, level = _HEAD.unpack_from(body)
+        magic, version, record_size, members, file_count, table_size, codec, level = _HEAD.unpack_from(body)
         if (magic, version, record_size) != (_MAGIC, _VERSION, _MEMBER.size):
             raise _damaged("it is of another version")
         table = _HEAD.size + members * record_size
         if table + table_size != len(body):
             raise _damaged("its tables do not fill it")
         name = codec.rstrip(b"\0").decode("ascii", "replace")
-        return cls(bytes(body[_HEAD.size : table]), list(_parse_files(body[table:])), Codec(name, level))
+        files = list(_parse_files(body[table:]))
+        if len(files) != file_count:
+            raise _damaged("it holds another number of files than it says")
+        return cls(bytes(body[_HEAD.size : table]), files, Codec(name, level))
 
     def member(self, number: int) -> MemberRecord:
         """Return one member's record; raises archive_index_damaged when it holds what no writer wrote."""

@@ -132,7 +132,7 @@ def _written(host_key: str) -> IO[str]:
             "host_key of the store holds no SSH host key.",
             "Copy a line of ssh-keyscan, such as: ssh-ed25519 AAAA...",
         )
-    file = tempfile.NamedTemporaryFile("w", prefix="vmbackup-known-hosts-")  # noqa: SIM115
+    file = tempfile.NamedTemporaryFile("w", prefix="vmbackup-known-hosts-")
     file.writelines(lines)
     file.flush()
     return file

@@ -29,6 +29,10 @@ _STDERR_TAIL = 2000
 Blame = Callable[[Optional[int], str, bool], VmbackupError]
 
 
+class StoreRefusal(VmbackupError):
+    """What the receiver on the other side raised, under the code that it has there."""
+
+
 class WireLink:
     """A session with a receiver that `argv` starts.
 
@@ -119,7 +123,7 @@ class WireLink:
     def _connect(self) -> None:
         if self._child is not None:
             return
-        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the child)
+        self._stderr = tempfile.TemporaryFile()
         self._child = subprocess.Popen(
             self._argv,
             stdin=subprocess.PIPE,
@@ -158,7 +162,7 @@ class WireLink:
             return answer
         if self._puts:  # the answers to what is under way would be taken for others
             self.close()
-        raise VmbackupError(text_of(answer, "code"), text_of(answer, "message"), text_of(answer, "hint"))
+        raise StoreRefusal(text_of(answer, "code"), text_of(answer, "message"), text_of(answer, "hint"))
 
     def _send(self, data: Union[bytes, memoryview]) -> None:
         view = memoryview(data)

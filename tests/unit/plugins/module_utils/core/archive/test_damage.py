@@ -140,3 +140,12 @@ def test_an_index_whose_checksum_holds_but_whose_tables_do_not_is_refused():
         with pytest.raises(VmbackupError) as refused:
             index.ArchiveIndex.parse(head + hashlib.sha256(head).digest())
         assert refused.value.code == "archive_index_damaged"
+
+
+def test_a_file_that_claims_to_be_huge_is_not_allocated():
+    member = members.pack_member(Codec("zlib", 1), text(1000))
+    record = index.MemberRecord(0, 0, len(member), 1000, 0, bytes(32))
+    made = index.ArchiveIndex(index.pack_record(record), [index.FileRecord("a", 0, 1 << 62, 0, b"")], Codec("zlib", 1))
+    with ArchiveReader(io.BytesIO(member), index=made) as reader, pytest.raises(VmbackupError) as refused:
+        reader.open("a").read()
+    assert refused.value.code == "archive_index_damaged"
