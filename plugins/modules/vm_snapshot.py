@@ -155,7 +155,7 @@ from ansible_collections.vmbackup.esx.plugins.module_utils.glue.vm_options impor
     vm_argument_spec,
 )
 from ansible_collections.vmbackup.esx.plugins.module_utils.vsphere.claim import Rules, claim, look, require_free
-from ansible_collections.vmbackup.esx.plugins.module_utils.vsphere.facts import read_facts
+from ansible_collections.vmbackup.esx.plugins.module_utils.vsphere.facts import read_facts, require_config
 from ansible_collections.vmbackup.esx.plugins.module_utils.vsphere.lookup import VmSelector, find_vm, plain_name
 from ansible_collections.vmbackup.esx.plugins.module_utils.vsphere.reaping import Standing, reap
 from ansible_collections.vmbackup.esx.plugins.module_utils.vsphere.session import Connection, Session
@@ -172,8 +172,9 @@ class Order:
         self.session = Session.open(Connection(**connection_values(params)))
         atexit.register(self.session.close)
         self.machine = find_vm(self.session, VmSelector(**selector_values(params)))
-        what = "reading the identity of VM " + self.session.title(self.machine)
-        config = self.session.ask(what, lambda: self.machine.config, True)
+        title = self.session.title(self.machine)
+        config = self.session.ask("reading the identity of VM " + title, lambda: self.machine.config, True)
+        require_config({"config": config, "runtime": True}, title)
         self.uuid = str(config.instanceUuid)
         self.identity = {
             "name": plain_name(config.name),
