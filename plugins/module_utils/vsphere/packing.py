@@ -58,7 +58,7 @@ def pack(
         sink, codec=choose_codec(options.codec, options.level), scratch=scratch, threads=options.threads
     ) as writer:
         for file in frozen.files:
-            data = archived_vmx(reader, frozen) if file.role == "config" else reader.read_small(file.path)
+            data = archived_vmx(reader, frozen) if file.path == frozen.vmx_path else reader.read_small(file.path)
             writer.add_bytes(file.name, data, mtime=mtime)
             files.append(FileEntry(file.name, len(data), file.role))
         for disk in frozen.disks:

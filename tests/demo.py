@@ -1,0 +1,124 @@
+# Copyright: (c) 2026, vmbackup.esx contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""`make demo`: a site on this machine, a full backup of running VMs by the real playbook, and the proof of it.
+
+Invariant: what it says was compared was compared here, with plain tools; it exits with 0 only if all of it held.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+from .lab.images import ext4_image
+from .lab.site import CHECKOUT, LabSite
+from .lab.witness import Witness
+
+WRITERS = ("web01", "db01")
+
+
+def main() -> int:
+    """Run the demonstration; return the exit code."""
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="vmbackup-demo-") as folder:
+        say("1. Booting a site: a simulated ESX host, a store behind OpenSSH, three VMs with real file systems")
+        with LabSite(Path(folder)) as site:
+            make_vms(site, Path(folder))
+            prepared = site.prepare_store()
+            if prepared.returncode:
+                print(prepared.stdout + prepared.stderr)
+                return 1
+            good = back_up(site) and all([check(site, name, witness) for name, witness in watched.items()])
+    say("{} after {:.0f} s.".format("All of it held" if good else "IT DID NOT HOLD", time.monotonic() - started))
+    return 0 if good else 1
+
+
+watched: dict[str, Witness] = {}
+
+
+def make_vms(site: LabSite, folder: Path) -> None:
+    """Make web01 and db01, which run and write, and files01, which is powered off."""
+    control = site.esx["esx1"].control
+    images = [str(ext4_image(folder / f"guest{seed}.img", 64, seed)) for seed in (1, 2, 3, 4)]
+    control.create_vm("web01", disks=[{"image": images[0]}], power="on")
+    control.create_vm(
+        "db01",
+        disks=[{"image": images[1]}, {"image": images[2], "controller": "nvme", "datastore": "datastore2", "thin": False}],
+        power="on",
+    )
+    control.snapshot("db01", "before the upgrade")  # a user's own: it must survive
+    control.create_vm("files01", disks=[{"image": images[3], "controller": "sata"}], power="off")
+    for name in ("web01", "db01", "files01"):
+        site.add_guest(name)
+
+
+def back_up(site: LabSite) -> bool:
+    """Run the playbook while the guests write; print its summary and what it cost the guests."""
+    control = site.esx["esx1"].control
+    say("2. Backing up all three by playbooks/full_backup.yml, while web01 and db01 write without pause")
+    with ExitStack() as stack:
+        for name in (*WRITERS, "files01"):
+            watched[name] = stack.enter_context(Witness(control, name))
+        for name in WRITERS:
+            control.start_writer(name)
+        argv = [str(Path(sys.executable).with_name("ansible-playbook")), str(CHECKOUT / "playbooks" / "full_backup.yml")]
+        done = subprocess.run(argv, env={**os.environ, **site.environment}, capture_output=True, text=True, check=False)
+        for name in WRITERS:
+            told = control.stop_writer(name)
+            print("   {}: {} writes went on, the longest waited {:.0f} ms".format(name, told["writes"], told["max_stall_ms"]))
+    print(summary_of(done.stdout))
+    if done.returncode:
+        print(done.stdout + done.stderr)
+    return done.returncode == 0
+
+
+def summary_of(output: str) -> str:
+    """Return the lines that the playbook's summary printed."""
+    lines = output.partition("Show each VM's result")[2].partition("]\n")[0].splitlines()
+    return "\n".join("   " + line.strip().strip('",') for line in lines if line.strip().startswith('"'))
+
+
+def check(site: LabSite, name: str, witness: Witness) -> bool:
+    """Open a VM's backup with plain tools and compare it with the disks at the moment of the snapshot."""
+    (backup,) = (path for path in (site.store_root / name).iterdir() if not path.name.startswith("."))
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run(["sha256sum", "--quiet", "-c", "SHA256SUMS"], cwd=backup, check=True)
+        subprocess.run(["tar", "xzf", str(backup / "archive.tar.gz"), "-C", folder], check=True)
+        unpacked = sorted(hashlib.sha256(path.read_bytes()).hexdigest() for path in Path(folder).rglob("*-flat.vmdk"))
+        vmx = next(Path(folder).rglob("*.vmx")).read_text()
+    state = site.esx["esx1"].control.state(name)
+    wanted = sorted(expected(site, name, witness, backup.name))
+    left = [each["name"] for each in state["snapshots"]]
+    rows = {
+        "sha256sum -c and tar xzf read it": True,
+        f"{len(wanted)} disk(s) equal the VM's at the snapshot, byte for byte": unpacked == wanted,
+        "the .vmx names the archive's own disks": "-00000" not in vmx,
+        "no snapshot of ours is left; the user's are: {}".format(left or "none"): not [n for n in left if "vmbackup" in n],
+    }
+    say(f"3. {name}: {backup}")
+    for text, held in rows.items():
+        print("   {}  {}".format("yes" if held else "NO ", text))
+    return all(rows.values())
+
+
+def expected(site: LabSite, name: str, witness: Witness, backup_id: str) -> list[str]:
+    """Return the digests of the disks: at the snapshot, or now for a VM that is powered off."""
+    if name in WRITERS:
+        return witness.digests[f"vmbackup-{backup_id}"]
+    control = site.esx["esx1"].control
+    return [control.sha256(name, disk) for disk in range(len(control.state(name)["disks"]))]
+
+
+def say(text: str) -> None:
+    print(f"\n{text}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
