@@ -147,10 +147,14 @@ class Session:
         """Return how messages name an object: its name and id, or its id alone where the name cannot be read."""
         moid = str(managed._moId)
         if moid not in self._titles:
-            with suppress(VmbackupError):
+            try:
                 name = self.ask("reading the name of " + moid, lambda: managed.name, True)
-                self._titles[moid] = "'{}' ({})".format(name, moid)
-        return self._titles.get(moid, moid)
+            except VmbackupError as error:
+                if error.code == "interrupted":
+                    raise
+                return moid
+            self._titles[moid] = "'{}' ({})".format(name, moid)
+        return self._titles[moid]
 
     def cookie(self) -> str:
         """Return `vmware_soap_session=...`, as a Cookie header for /folder takes it."""
