@@ -80,9 +80,9 @@ class Delta:
             raise self._invalid("it is for {} bytes, the disk has {}".format(sectors * SECTOR, capacity))
         if not 1 <= grain <= _LARGEST_GRAIN or grain & (grain - 1):
             raise self._invalid("its grains have {} sectors".format(grain))
-        self._grain = grain * SECTOR
-        self._directory = directory * SECTOR
-        self._entries = entries
+        self._grain: int = grain * SECTOR
+        self._directory: int = directory * SECTOR
+        self._entries: int = entries
         self._capacity = capacity
         needed = -(-capacity // (self._grain * _TABLE_ENTRIES))
         if not needed <= entries <= needed + SECTOR // 4:
