@@ -11,7 +11,6 @@ from __future__ import annotations
 import io
 from typing import Any, Callable
 
-
 _PIECE = 1 << 24
 
 
