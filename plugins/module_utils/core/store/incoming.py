@@ -91,7 +91,8 @@ class IncomingBackup:
         verify: read everything again and record the arrival, as a store must; a staging folder leaves that to the
         store. Raises vm_uuid_differs, parent_missing, backup_damaged, backup_incomplete, store_full and its like.
         """
-        check_lineage(self._folder, manifest, self._adopt)
+        if verify:  # a staged incremental's parent is in the store, not here
+            check_lineage(self._folder, manifest, self._adopt)
         try:
             sums = self._complete(manifest)
             if verify:

@@ -81,7 +81,7 @@ def blame(address: StoreAddress, code: Optional[int], words: str, greeted: bool)
             "The receiver on the store {} stopped: {}.".format(address, cause),
             "Run the role store there, with this key in vmbackup_store_keys.",
         )
-    if code == 255 or re.search("Connection .* (closed|timed out)", words):
+    if code == 255 or (code is not None and code < 0) or re.search("Connection .* (closed|timed out)", words):
         return _ssh_failure(address, words, cause)
     return VmbackupError(
         "store_receiver_missing",

@@ -9,9 +9,10 @@ twice changes nothing.
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import io
 import zipfile
+from pathlib import Path
 from typing import Any
 
 from ..errors import VmbackupError
@@ -60,9 +61,12 @@ def build_receiver() -> bytes:
 
 def _source(name: str) -> str:
     """Return a module's source, from a folder or from the zip that Ansible runs a module in."""
-    spec = importlib.util.find_spec("{}.{}".format(_CORE, name))
-    loader: Any = spec.loader if spec else None
-    source = loader.get_source(spec.name) if spec and hasattr(loader, "get_source") else None
+    module = importlib.import_module("{}.{}".format(_CORE, name))
+    path = Path(module.__file__ or "")
+    if path.is_file():
+        return path.read_text(encoding="utf-8")
+    loader: Any = module.__loader__
+    source = loader.get_source(module.__name__) if hasattr(loader, "get_source") else None
     if not isinstance(source, str):
         raise VmbackupError("receiver_source_missing", "The source of {} is not at hand.".format(name))
     return source

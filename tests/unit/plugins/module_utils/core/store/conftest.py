@@ -30,7 +30,8 @@ IDENTITY = ("web 01", "Web 01 (prod)", "5029c440-85ee-c2a1-e9dd-b63e39364603", "
 @pytest.fixture
 def new_id() -> Callable[..., str]:
     """Make ids of now."""
-    return lambda kind="full", suffix="7f3a": _of("names").new_backup_id(datetime.now(timezone.utc), kind, suffix)
+    now = datetime.now(timezone.utc)
+    return lambda kind="full", suffix="7f3a": _of("names").new_backup_id(now, kind, suffix)
 
 
 @pytest.fixture
@@ -73,6 +74,7 @@ def stage(tmp_path: Path, manifest_of: Callable[..., Any]) -> Callable[..., Path
 
     def make(backup_id: str, archive: bytes = b"x" * 3_000_000, **changes: Any) -> Path:
         vm = changes["vm"].name if "vm" in changes else IDENTITY[0]
+        changes.pop("in_store", None)
         with _of("folder").StoreTree(str(tmp_path / "staging")).incoming(vm, backup_id) as growing:
             sink = growing.sink("archive.tar.gz")
             sink.write(archive)
