@@ -48,7 +48,7 @@ class Client:
             view.Destroy()
         return machine
 
-    def http(
+    def request(
         self, method: str, host_path: str, headers: dict[str, str] | None = None, body: bytes | None = None
     ) -> tuple[http.client.HTTPResponse, bytes]:
         """Send one HTTPS request and read its answer."""
@@ -71,7 +71,7 @@ class Client:
     ) -> tuple[http.client.HTTPResponse, bytes]:
         """Ask /folder for "folder/file" on a datastore."""
         query = urlencode({"dcPath": self.sim.datacenter, "dsName": store})
-        return self.http(method, f"/folder/{quote(path)}?{query}", headers, body)
+        return self.request(method, f"/folder/{quote(path)}?{query}", headers, body)
 
     def snapshot(self, machine: Any, name: str, *, memory: bool = False, quiesce: bool = False) -> Any:
         """Create a snapshot and return it."""

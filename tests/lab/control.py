@@ -64,7 +64,7 @@ class Control:
         """Change a machine past the API and return its state.
 
         :param changes: ``power``, ``tools``, ``template``, ``passthrough``, ``vtpm``, ``encryption_key``, ``consolidation_needed``,
-            ``sesparse``, ``deny_quiesced``, ``instance_uuid``, ``name``, ``bus_sharing``, ``disk_modes`` ({"0": "independent_persistent"}).
+            ``sesparse``, ``deny_quiesced``, ``fail_quiesce``, ``instance_uuid``, ``name``, ``bus_sharing``, ``disk_modes`` ({"0": "independent_persistent"}).
         """
         return self._dict("set_vm", dict(changes, vm=vm))
 

@@ -182,6 +182,10 @@ def test_quiesced_tells_what_was_had(sim: Simulator, client: Client, name: str) 
     sim.control.set_vm(name, tools=True)
     client.snapshot(machine, "not asked")
     assert [n.quiesced for n in tree(machine.snapshot.rootSnapshotList)] == [True, False, False]
+    sim.control.set_vm(name, fail_quiesce=True)
+    with pytest.raises(vim.fault.ApplicationQuiesceFault):
+        client.snapshot(machine, "asked again", quiesce=True)
+    client.snapshot(machine, "not asked again")
 
 
 def test_a_memory_snapshot_brings_the_machine_back_running(sim: Simulator, client: Client, name: str) -> None:

@@ -114,10 +114,10 @@ def test_an_export_of_a_snapshot_is_its_content(sim: Simulator, client: Client, 
     lease = snapshot.ExportSnapshot()
     (device,) = lease.info.deviceUrl
     assert device.url.startswith("https://*:" if sim.model == "esx" else f"https://{sim.host}:")
-    answer, data = client.http("GET", "/" + device.url.split("/", 3)[3])
+    answer, data = client.request("GET", "/" + device.url.split("/", 3)[3])
     assert answer.status == 200
     lease.HttpNfcLeaseComplete()
-    assert client.http("GET", "/" + device.url.split("/", 3)[3])[0].status == 404
+    assert client.request("GET", "/" + device.url.split("/", 3)[3])[0].status == 404
     stream, raw = tmp_path / "e.vmdk", tmp_path / "e.raw"
     stream.write_bytes(data)
     subprocess.run(["qemu-img", "convert", "-f", "vmdk", "-O", "raw", str(stream), str(raw)], check=True, timeout=60)
@@ -133,9 +133,9 @@ def test_a_lease_that_is_not_renewed_ends(sim: Simulator, client: Client, name: 
     for _ in range(3):
         time.sleep(0.5)
         lease.HttpNfcLeaseProgress(percent=1)
-    assert client.http("GET", path)[0].status == 200
+    assert client.request("GET", path)[0].status == 200
     time.sleep(1.2)
-    assert client.http("GET", path)[0].status == 404
+    assert client.request("GET", path)[0].status == 404
 
 
 def test_changed_blocks_are_those_since_the_change_id(sim: Simulator, client: Client, name: str) -> None:

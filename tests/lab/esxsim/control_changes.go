@@ -21,6 +21,7 @@ type vmChange struct {
 	ConsolidationNeeded *bool             `json:"consolidation_needed"`
 	SeSparse            *bool             `json:"sesparse"`
 	DenyQuiesced        *bool             `json:"deny_quiesced"`
+	FailQuiesce         *bool             `json:"fail_quiesce"`
 	InstanceUUID        *string           `json:"instance_uuid"`
 	Name                *string           `json:"name"`
 	BusSharing          *string           `json:"bus_sharing"` // no, virtual, physical; for all SCSI controllers
@@ -87,6 +88,9 @@ func (v *VirtualMachine) applyMarks(q *vmChange) {
 	}
 	if q.DenyQuiesced != nil {
 		v.denyQuiet = *q.DenyQuiesced
+	}
+	if q.FailQuiesce != nil {
+		v.failQuiet = *q.FailQuiesce
 	}
 	if q.InstanceUUID != nil {
 		v.Config.InstanceUuid, v.Summary.Config.InstanceUuid = *q.InstanceUUID, *q.InstanceUUID

@@ -30,6 +30,7 @@ type store struct {
 	seSparse int32 // atomic: snapshots on it are SEsparse
 	mu       sync.Mutex
 	thick    map[string]int64 // flat files that own their whole size
+	folders  map[string]int64 // what each top folder takes
 	ref      types.ManagedObjectReference
 }
 
@@ -59,16 +60,45 @@ func (d *store) usage(file string, st os.FileInfo) int64 {
 	return st.Sys().(*syscall.Stat_t).Blocks * 512
 }
 
-// recount measures the folder.
+// recount measures the whole datastore.
 func (d *store) recount() {
+	entries, _ := os.ReadDir(d.root)
+	fresh := map[string]int64{}
+	for _, e := range entries {
+		fresh[e.Name()] = d.measure(e.Name())
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.folders = fresh
+	d.sum()
+}
+
+// recountFolder measures the top folder that a file lies in.
+func (d *store) recountFolder(file string) {
+	name, _, _ := strings.Cut(strings.TrimPrefix(file, d.root+"/"), "/")
+	n := d.measure(name)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.folders[name] = n
+	d.sum()
+}
+
+func (d *store) sum() {
 	var n int64
-	filepath.Walk(d.root, func(p string, st os.FileInfo, err error) error {
+	for _, used := range d.folders {
+		n += used
+	}
+	atomic.StoreInt64(&d.used, n)
+}
+
+func (d *store) measure(name string) (n int64) {
+	filepath.Walk(filepath.Join(d.root, name), func(p string, st os.FileInfo, err error) error {
 		if err == nil && !st.IsDir() {
 			n += d.usage(p, st)
 		}
 		return nil
 	})
-	atomic.StoreInt64(&d.used, n)
+	return n
 }
 
 // addDatastore mounts a folder on every host.
@@ -80,7 +110,7 @@ func (s *site) addDatastore(ctx context.Context, name string, capacityMB int64) 
 	if err = os.MkdirAll(root, 0700); err != nil {
 		return err
 	}
-	d := &store{name: name, root: root, capacity: capacityMB << 20, thick: map[string]int64{}}
+	d := &store{name: name, root: root, capacity: capacityMB << 20, thick: map[string]int64{}, folders: map[string]int64{}}
 	d.uuid = fmt.Sprintf("5f%06x-%08x-%04x-0050569c%04x", len(name)*7919, hash32(name), hash32(name)>>16, hash32(name)&0xffff)
 	var mounts []types.DatastoreHostMount
 	for _, e := range simulator.Map.All("HostSystem") {
@@ -107,7 +137,6 @@ func (s *site) addDatastore(ctx context.Context, name string, capacityMB int64) 
 // publishSpace puts the measured space into the inventory; the caller holds the inventory lock.
 func (s *site) publishSpace() {
 	for _, d := range s.stores {
-		d.recount()
 		x := simulator.Map.Get(d.ref).(*simulator.Datastore)
 		free := d.free()
 		if x.Summary.FreeSpace == free && x.Summary.Capacity == atomic.LoadInt64(&d.capacity) {
@@ -116,6 +145,14 @@ func (s *site) publishSpace() {
 		x.Info.GetDatastoreInfo().FreeSpace = free
 		simulator.Map.Update(x, []types.PropertyChange{change("summary.capacity", atomic.LoadInt64(&d.capacity)), change("summary.freeSpace", free)})
 	}
+}
+
+// refreshSpace measures everything; no lock is held.
+func (s *site) refreshSpace() {
+	for _, d := range s.stores {
+		d.recount()
+	}
+	s.locked(s.publishSpace)
 }
 
 func storeOf(dsPath string) *store {

@@ -152,10 +152,10 @@ func (s *site) forward(w http.ResponseWriter, r *http.Request, method string, f 
 			}
 		}()
 		s.service.ServeSDK(rec, r)
-		if method == "RefreshDatastore" || method == "RefreshDatastoreStorageInfo" {
-			s.publishSpace()
-		}
 	})
+	if method == "RefreshDatastore" || method == "RefreshDatastoreStorageInfo" {
+		s.refreshSpace()
+	}
 	if f != nil && f.Kind == "lost" {
 		panic(http.ErrAbortHandler)
 	}

@@ -32,6 +32,7 @@ type VirtualMachine struct {
 	writer    *writer
 	seSparse  *bool // nil: as its datastore says
 	denyQuiet bool  // snapshots that asked for quiescing report none
+	failQuiet bool  // snapshots that ask for quiescing fail
 	edition   int64
 	home      string // "[datastore1] vm/vm.vmx", fixed for the machine's life
 }

@@ -200,9 +200,9 @@ func main() {
 	<-done
 }
 
-// watchSpace shows what the guests' writes take, every second.
+// watchSpace shows what the guests' writes take, every few seconds.
 func (s *site) watchSpace() {
-	for range time.Tick(time.Second) {
-		s.locked(s.publishSpace)
+	for range time.Tick(3 * time.Second) {
+		s.refreshSpace()
 	}
 }

@@ -164,9 +164,10 @@ func (v *VirtualMachine) DestroyTask(ctx *simulator.Context, req *types.Destroy_
 		}
 		for _, l := range v.layers {
 			l.remove()
+			os.Remove(filepath.Dir(l.file)) // its folder on another datastore, when empty
 		}
 		os.RemoveAll(v.dir())
-		theSite.publishSpace()
+		v.measure()
 		return nil, nil
 	})
 	return &methods.Destroy_TaskBody{Res: &types.Destroy_TaskResponse{Returnval: ref}}

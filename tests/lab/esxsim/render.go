@@ -3,6 +3,8 @@ package main
 // render brings the API's view and the small files (.vmx, .vmsd) in step with the machine's disks and snapshots.
 
 import (
+	"path"
+
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/types"
 )
@@ -40,6 +42,19 @@ func (v *VirtualMachine) render() {
 	v.writeVMX()
 	v.writeVMSD()
 	v.refresh()
+	v.measure()
+	v.Summary.Config.NumVirtualDisks = int32(len(virtualDisks(v.Config.Hardware.Device)))
+}
+
+// measure counts the space of the machine's folders again.
+func (v *VirtualMachine) measure() {
+	files := map[string]string{path.Dir(v.home): v.home}
+	for _, l := range v.layers {
+		files[path.Dir(l.dsPath)] = l.dsPath
+	}
+	for _, dsPath := range files {
+		storeOf(dsPath).recountFolder(localPath(dsPath))
+	}
 	theSite.publishSpace()
 }
 

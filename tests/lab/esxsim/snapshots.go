@@ -43,7 +43,7 @@ type snapshotRequest struct {
 func (v *VirtualMachine) snapshot(r snapshotRequest) (types.AnyType, types.BaseMethodFault) {
 	v.io.Lock()
 	defer v.io.Unlock()
-	if fault := v.snapshotFault(); fault != nil {
+	if fault := v.snapshotFault(r); fault != nil {
 		return nil, fault
 	}
 	theSite.stun()
@@ -92,11 +92,14 @@ func (v *VirtualMachine) newSnapshot(r snapshotRequest) *VirtualMachineSnapshot 
 }
 
 // snapshotFault says why ESX would refuse; the io lock is held.
-func (v *VirtualMachine) snapshotFault() types.BaseMethodFault {
+func (v *VirtualMachine) snapshotFault(r snapshotRequest) types.BaseMethodFault {
 	theSite.inventory.Lock()
 	defer theSite.inventory.Unlock()
 	if fault := v.incompatibleDevice(); fault != nil {
 		return fault
+	}
+	if r.quiesce && v.failQuiet && v.powerState() == on {
+		return &types.ApplicationQuiesceFault{}
 	}
 	for _, d := range v.disks {
 		if d.head == nil || d.independent {

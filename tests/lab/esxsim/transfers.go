@@ -174,6 +174,7 @@ func (s *site) upload(w http.ResponseWriter, r *http.Request, d *store, file str
 	if _, err = io.Copy(to, r.Body); err != nil {
 		return
 	}
+	d.recountFolder(file)
 	s.locked(s.publishSpace)
 	if missing != nil {
 		w.WriteHeader(http.StatusCreated)
