@@ -10,7 +10,7 @@ import time
 
 import pytest
 from pyVim.task import WaitForTask
-from pyVmomi import vim
+from pyVmomi import vim, vmodl
 
 from tests.lab.client import Client, tree
 from tests.lab.simulator import Simulator
@@ -57,8 +57,6 @@ def test_waiting_sees_changes_of_a_machine(sim: Simulator, client: Client, name:
     sim.control.create_vm(name)
     machine = client.vm(name)
     collector = client.content.propertyCollector.CreatePropertyCollector()
-    spec = vim.PropertyFilterSpec if hasattr(vim, "PropertyFilterSpec") else None
-    from pyVmomi import vmodl
 
     query = vmodl.query.PropertyCollector
     spec = query.FilterSpec(
