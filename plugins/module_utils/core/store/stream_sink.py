@@ -169,9 +169,9 @@ class StreamedBackup:
                 self._digests[digest.name] = digest.sha256
         sums = sums_text(self._digests)
         self.write(SUMS, sums)
-        digest = hashlib.sha256(sums).hexdigest()
+        sums_sha256 = hashlib.sha256(sums).hexdigest()
         patience = Patience(self._retry_for)
-        persist(self._link, patience, lambda: self._link.commit(self._vm, self._id, digest, self._adopt))
+        persist(self._link, patience, lambda: self._link.commit(self._vm, self._id, sums_sha256, self._adopt))
         return "{}/{}".format(self._vm, self._id)
 
     def discard(self) -> None:
