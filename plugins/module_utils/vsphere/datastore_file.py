@@ -19,11 +19,10 @@ from types import TracebackType
 from typing import Any, List, Optional, Tuple, Type
 from urllib.parse import quote, urlencode
 
-from pyVmomi import vim
-
 from ..core.errors import VmbackupError
 from ..core.vm.facts import split_path
 from .faults import certificate_error
+from .pyvmomi import vim
 from .session import Session
 
 _PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0)

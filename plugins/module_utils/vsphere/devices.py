@@ -10,17 +10,14 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Tuple
 
-from pyVmomi import vim
-
 from ..core.vm.facts import DiskFacts
+from .pyvmomi import vim
 
-_DEVICE = vim.vm.device
-_BACKING = _DEVICE.VirtualDisk
-_FAMILIES: Tuple[Tuple[Any, str], ...] = (
-    (_DEVICE.VirtualSCSIController, "scsi"),
-    (_DEVICE.VirtualAHCIController, "sata"),
-    (_DEVICE.VirtualNVMEController, "nvme"),
-    (_DEVICE.VirtualIDEController, "ide"),
+_FAMILIES = (
+    ("VirtualSCSIController", "scsi"),
+    ("VirtualAHCIController", "sata"),
+    ("VirtualNVMEController", "nvme"),
+    ("VirtualIDEController", "ide"),
 )
 _RDM = {"physicalMode": "rdm_physical", "virtualMode": "rdm_virtual"}
 
@@ -28,13 +25,15 @@ _RDM = {"physicalMode": "rdm_physical", "virtualMode": "rdm_virtual"}
 def disks_of(config: Any) -> Tuple[DiskFacts, ...]:
     """Return the disks of a VM's or a snapshot's configuration."""
     devices: Dict[int, Any] = {each.key: each for each in config.hardware.device}
-    disks = [each for each in config.hardware.device if isinstance(each, _DEVICE.VirtualDisk)]
+    disks = [each for each in config.hardware.device if isinstance(each, vim.vm.device.VirtualDisk)]
     return tuple(_disk(each, devices.get(each.controllerKey)) for each in disks)
 
 
 def passthrough_of(config: Any) -> Tuple[str, ...]:
     """Return the labels of PCI passthrough devices, vGPUs among them."""
-    return tuple(_label(each) for each in config.hardware.device if isinstance(each, _DEVICE.VirtualPCIPassthrough))
+    return tuple(
+        _label(each) for each in config.hardware.device if isinstance(each, vim.vm.device.VirtualPCIPassthrough)
+    )
 
 
 def shared_controllers_of(config: Any) -> Tuple[str, ...]:
@@ -44,7 +43,7 @@ def shared_controllers_of(config: Any) -> Tuple[str, ...]:
 
 def has_vtpm(config: Any) -> bool:
     """Tell whether a virtual TPM is there."""
-    return any(isinstance(each, _DEVICE.VirtualTPM) for each in config.hardware.device)
+    return any(isinstance(each, vim.vm.device.VirtualTPM) for each in config.hardware.device)
 
 
 def chain_of(backing: Any) -> List[Any]:
@@ -80,17 +79,17 @@ def _disk(disk: Any, controller: Any) -> DiskFacts:
 
 def _family(controller: Any) -> str:
     for kind, family in _FAMILIES:
-        if isinstance(controller, kind):
+        if isinstance(controller, getattr(vim.vm.device, kind)):
             return family
     return type(controller).__name__.rsplit(".", 1)[-1]
 
 
 def _backing(backing: Any) -> str:
-    if isinstance(backing, _BACKING.FlatVer2BackingInfo):
+    if isinstance(backing, vim.vm.device.VirtualDisk.FlatVer2BackingInfo):
         return "flat"
-    if isinstance(backing, _BACKING.SeSparseBackingInfo):
+    if isinstance(backing, vim.vm.device.VirtualDisk.SeSparseBackingInfo):
         return "sesparse"
-    if isinstance(backing, _BACKING.RawDiskMappingVer1BackingInfo):
+    if isinstance(backing, vim.vm.device.VirtualDisk.RawDiskMappingVer1BackingInfo):
         return _RDM.get(str(backing.compatibilityMode), "rdm_" + str(backing.compatibilityMode))
     return type(backing).__name__.rsplit(".", 1)[-1]
 

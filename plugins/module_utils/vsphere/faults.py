@@ -14,9 +14,8 @@ from http.client import HTTPException
 from typing import Any, Optional, Tuple
 from xml.parsers.expat import ExpatError
 
-from pyVmomi import vim
-
 from ..core.errors import VmbackupError
+from .pyvmomi import vim
 
 CONNECTION_ERRORS = (OSError, HTTPException, ExpatError, socket.timeout)
 

@@ -14,14 +14,13 @@ import re
 from dataclasses import dataclass
 from typing import Any, Dict, FrozenSet, Iterable, Iterator, List, Optional, Protocol, Set, Tuple
 
-from pyVmomi import vim
-
 from ..core.errors import VmbackupError
 from ..core.vm.facts import DiskFacts, FileFacts, split_path
 from ..core.vm.vmx import ArchivedDisk, parse_vmx, rewrite_for_archive
 from .devices import disks_of
 from .facts import files_of, require_config
 from .properties import retrieve
+from .pyvmomi import vim
 from .session import Session
 
 _PACKED = ("config", "extendedConfig", "nvram")

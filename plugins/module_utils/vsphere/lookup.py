@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from typing import Any, Dict, List, Optional
 from urllib.parse import unquote
 
-from pyVmomi import vim
-
 from ..core.errors import VmbackupError
+from .pyvmomi import vim
 from .session import Session
 
 _PROPERTIES = ["name", "config.instanceUuid", "runtime.host", "parent"]

@@ -10,11 +10,8 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Mapping, Sequence
 
-from pyVmomi import vim, vmodl
-
+from .pyvmomi import vim, vmodl
 from .session import Session
-
-_COLLECTOR = vmodl.query.PropertyCollector
 
 
 def retrieve(session: Session, what: str, wanted: Mapping[Any, Sequence[str]]) -> List[Dict[str, Any]]:
@@ -22,11 +19,11 @@ def retrieve(session: Session, what: str, wanted: Mapping[Any, Sequence[str]]) -
 
     what: what is being read, for messages. Raises object_gone and the other errors of Session.ask.
     """
-    spec = _COLLECTOR.FilterSpec(
-        objectSet=[_COLLECTOR.ObjectSpec(obj=each, skip=False) for each in wanted],
+    query = vmodl.query.PropertyCollector
+    spec = query.FilterSpec(
+        objectSet=[query.ObjectSpec(obj=each, skip=False) for each in wanted],
         propSet=[
-            _COLLECTOR.PropertySpec(type=kind, pathSet=sorted(paths), all=False)
-            for kind, paths in _by_kind(wanted).items()
+            query.PropertySpec(type=kind, pathSet=sorted(paths), all=False) for kind, paths in _by_kind(wanted).items()
         ],
     )
     collector = session.content.propertyCollector

@@ -21,10 +21,10 @@ from typing import Any, Callable, Dict, Iterator, Optional, TypeVar
 
 from ansible_collections.vmware.vmware.plugins.module_utils.clients.errors import ApiAccessError, MissingLibError
 from ansible_collections.vmware.vmware.plugins.module_utils.clients.pyvmomi import PyvmomiClient
-from pyVmomi import vim, vmodl
 
 from ..core.errors import VmbackupError
 from .faults import CONNECTION_ERRORS, certificate_error, told
+from .pyvmomi import vim, vmodl
 
 _SOCKET_TIMEOUT = 60.0
 # ESX closes idle connections on its side; a request on such a connection looks like a lost answer.
@@ -91,7 +91,7 @@ class Session:
             raise _refused(what, error) from error
         except MissingLibError as error:
             raise VmbackupError(
-                "missing_library", str(error), "install pyvmomi for the Python that runs this task"
+                "missing_library", str(error), "install pyvmomi and requests for the Python that runs this task"
             ) from error
         except (vmodl.MethodFault, *CONNECTION_ERRORS) as error:
             raise told(what, error) from error

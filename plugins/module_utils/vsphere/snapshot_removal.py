@@ -13,9 +13,8 @@ import time
 from dataclasses import dataclass
 from typing import Any, Callable, Dict
 
-from pyVmomi import vim
-
 from ..core.errors import VmbackupError
+from .pyvmomi import vim
 from .session import Session
 from .snapshot_tree import OurSnapshot, find_snapshot, our_snapshots
 from .tasks import wait_task

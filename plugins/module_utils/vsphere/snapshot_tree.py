@@ -12,10 +12,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Iterator, List, Optional
 
-from pyVmomi import vim
-
 from ..core.errors import VmbackupError
 from ..core.vm.lease import Lease, parse_lease
+from .pyvmomi import vim
 from .session import Session
 
 

@@ -12,10 +12,9 @@ from __future__ import annotations
 import time
 from typing import Any, Callable
 
-from pyVmomi import vim
-
 from ..core.errors import VmbackupError
 from .faults import told
+from .pyvmomi import vim
 from .session import Session
 
 _FIRST_PAUSE = 0.1

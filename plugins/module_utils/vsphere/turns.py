@@ -18,10 +18,9 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional, Set
 
-from pyVmomi import vim
-
 from ..core.errors import VmbackupError
 from ..core.vm.lease import is_orphan, parse_lease
+from .pyvmomi import vim
 from .session import Session
 from .snapshot_tree import nodes_of
 
