@@ -42,6 +42,7 @@ def write_lock(
         "owner": owner,
         "owner_start": None if owner is None else _start_time(owner),
         "boot_id": _boot_id(),
+        "pid_namespace": _pid_namespace(),
         "mover_is_local": mover_is_local,
     }
     with _opened(lock_dir, instance_uuid) as file:
@@ -69,10 +70,13 @@ def proves_death(lock_dir: str, instance_uuid: str, *, backup_id: str, controlle
     """Tell whether a lock of this controller proves that the owner of a backup is dead."""
     if not _path(lock_dir, instance_uuid).is_file():
         return False
+    namespace = _pid_namespace()
     with _opened(lock_dir, instance_uuid) as file:
         content = _content(file)
         return (
             _take(file)
+            and namespace is not None
+            and content.get("pid_namespace") == namespace
             and content.get("controller_id") == controller_id
             and content.get("backup_id") == backup_id
             and content.get("boot_id") == _boot_id()
@@ -136,6 +140,13 @@ def _is_dead(pid: Any, started: Any) -> bool:
 
 def _boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+
+
+def _pid_namespace() -> Optional[str]:
+    """Return what pids count in, since a container shares the boot id with its host; None: /proc shows another one's."""
+    if os.readlink("/proc/self") != str(os.getpid()):
+        return None
+    return os.readlink("/proc/self/ns/pid")
 
 
 def _path(lock_dir: str, instance_uuid: str) -> Path:

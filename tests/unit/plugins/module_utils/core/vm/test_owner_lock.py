@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -45,6 +46,11 @@ def lock(folder, owner, **changes):
 
 def dead(folder, **changes):
     return proves_death(str(folder), UUID, **{"backup_id": ID, "controller_id": "control01", **changes})
+
+
+def can_make_pid_namespaces():
+    probe = ["unshare", "--pid", "--fork", "--mount-proc", "true"]
+    return shutil.which("unshare") is not None and not subprocess.run(probe, stderr=subprocess.DEVNULL).returncode
 
 
 @pytest.fixture
@@ -113,6 +119,21 @@ def test_a_damaged_lock_proves_nothing(of_dead_owner, text):
 def test_a_lock_from_before_a_reboot_proves_nothing(of_dead_owner, monkeypatch):
     monkeypatch.setattr(owner_lock, "_boot_id", lambda: "another boot")
     assert not dead(of_dead_owner)
+
+
+@pytest.mark.skipif(not can_make_pid_namespaces(), reason="only root may make a pid namespace, and not everywhere")
+@pytest.mark.parametrize("proc", ["--mount-proc", "--kill-child"])
+def test_an_owner_in_another_container_is_not_taken_for_dead(tmp_path, proc):
+    """A container shares the boot id with its host, not the pids; --kill-child alone leaves it the host's /proc."""
+    program = "import sys; sys.path.insert(0, {!r})\n".format(str(Path(owner_lock.__file__).parents[7])) + (
+        "from ansible_collections.vmbackup.esx.plugins.module_utils.core.vm import owner_lock\n"
+        "print(owner_lock.proves_death({!r}, {!r}, backup_id={!r}, controller_id='control01'))"
+    ).format(str(tmp_path), UUID, ID)
+    seen = ["unshare", "--pid", "--fork", proc, sys.executable, "-c", program]
+    with living() as pid:
+        lock(tmp_path, pid)
+        assert subprocess.run(seen, stdout=subprocess.PIPE, text=True, check=True).stdout == "False\n"
+    assert dead(tmp_path)
 
 
 def test_a_packing_module_that_outlives_its_playbook_holds_the_lock(of_dead_owner):
