@@ -15,6 +15,7 @@ from typing import Any, Callable, Dict, Mapping, Optional
 from ansible.module_utils.basic import AnsibleModule
 
 from ..core.errors import VmbackupError
+from ..core.termination import Terminated, ignore_signals, raise_on_signals
 
 Params = Mapping[str, Any]
 Result = Dict[str, Any]
@@ -47,19 +48,21 @@ def run(
 ) -> None:
     """Run a module: plan, then apply unless in check mode; turn every failure into a result that names its code.
 
-    on_failure: releases what the module was handed (a snapshot), after any failure outside check mode; a failure of
-    its own is told beside the first one, never instead of it.
+    on_failure: releases what the module was handed (a snapshot), after any failure outside check mode, also after
+    SIGTERM, SIGINT and SIGHUP; a failure of its own is told beside the first one, never instead of it.
     """
     module = AnsibleModule(argument_spec=argument_spec, supports_check_mode=True, **spec)
     try:
+        if on_failure is not None:
+            raise_on_signals()
         plan = make_plan(module.params)
         answer: Result = {"changed": plan.changed, "reason": plan.reason, "planned": module.check_mode, **plan.result}
         if plan.apply is not None and not module.check_mode:
             answer.update(plan.apply())
         if plan.before is not None or plan.after is not None:
             answer["diff"] = {"before": plan.before or "", "after": plan.after or ""}
-    except Exception as error:  # the boundary
-        failure = _told(error)
+    except (Exception, Terminated) as error:  # the boundary
+        failure = _told(error.told() if isinstance(error, Terminated) else error)
         if on_failure is not None and not module.check_mode:
             failure.update(_release(on_failure, module.params))
         module.fail_json(**failure)
@@ -78,6 +81,7 @@ def _told(error: Exception) -> Result:
 
 
 def _release(on_failure: Callable[[Params], None], params: Params) -> Result:
+    ignore_signals()
     try:
         on_failure(params)
     except Exception as error:  # the boundary, for what is done on the way out

@@ -149,9 +149,7 @@ class Session:
         if moid not in self._titles:
             try:
                 name = self.ask("reading the name of " + moid, lambda: managed.name, True)
-            except VmbackupError as error:
-                if error.code == "interrupted":
-                    raise
+            except VmbackupError:
                 return moid
             self._titles[moid] = "'{}' ({})".format(name, moid)
         return self._titles[moid]

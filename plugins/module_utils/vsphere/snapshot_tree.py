@@ -81,7 +81,5 @@ def renew_if_allowed(session: Session, vm_obj: Any, snapshot: OurSnapshot) -> Ou
     """Renew a lease where the user may: one that was never renewed says that it cannot be, and is trusted for longer."""
     try:
         return renew_lease(session, vm_obj, snapshot, snapshot.lease)
-    except VmbackupError as error:
-        if error.code == "interrupted":
-            raise
+    except VmbackupError:
         return snapshot
