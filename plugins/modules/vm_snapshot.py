@@ -265,12 +265,17 @@ def prepare(order: Order, found: Standing) -> Result:
 
 
 def take(order: Order, found: Standing) -> Result:
-    """Reap, wait for the turn, lock and take the snapshot."""
+    """Reap, wait for the turn, lock and take the snapshot.
+
+    A dead run's module may have taken its snapshot while we waited for the turn, so what is there is looked at again.
+    """
     reaped = order.reap(found)
     limits = Limits(order.params["max_per_esx_host"], order.params["max_per_datastore"], order.orphan_after)
     wait = float(order.params["wait_for_turn"])
     with turn(order.session, order.machine, limits, order.params["lock_dir"], wait=wait) as waited:
-        require_free(order.session, order.machine, order.look())  # somebody may have come first while we waited
+        found = order.look()
+        require_free(order.session, order.machine, found)
+        reaped += order.reap(found)
         order.lock()
         lease = Lease(
             order.params["backup_id"],
