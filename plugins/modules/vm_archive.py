@@ -10,8 +10,7 @@ module: vm_archive
 short_description: Pack the frozen files of a VM into a backup
 version_added: 1.0.0
 description:
-  - Reads what the snapshot of M(vmbackup.esx.vm_snapshot) froze and packs it into one C(tar.gz), with a manifest, checksums
-    and instructions for a restore by hand.
+  - Packs what the snapshot of M(vmbackup.esx.vm_snapshot) froze into one C(tar.gz), with manifest, checksums and RECOVER.txt.
   - Removes the snapshot after the last byte was read, on any error, and on SIGTERM, SIGINT and SIGHUP.
   - The lease in the snapshot's description is renewed every five minutes, so that other runs know that this one lives.
   - A powered-off VM is packed without a snapshot. If it is powered on meanwhile, the pack is discarded and made again with one.
@@ -145,18 +144,19 @@ from datetime import datetime, timezone
 from typing import Any, ContextManager, Dict
 
 from ansible_collections.vmbackup.esx.plugins.module_utils.core.errors import VmbackupError
-from ansible_collections.vmbackup.esx.plugins.module_utils.core.store.folder import StoreTree
+from ansible_collections.vmbackup.esx.plugins.module_utils.core.readable import readable_bytes, readable_seconds
+from ansible_collections.vmbackup.esx.plugins.module_utils.core.store.folder import INCOMING_KEPT, StoreTree
 from ansible_collections.vmbackup.esx.plugins.module_utils.core.store.ssh_link import open_link
 from ansible_collections.vmbackup.esx.plugins.module_utils.core.store.stream_sink import StreamedBackup
-from ansible_collections.vmbackup.esx.plugins.module_utils.core.termination import raise_on_signals
 from ansible_collections.vmbackup.esx.plugins.module_utils.core.version import COLLECTION_VERSION
-from ansible_collections.vmbackup.esx.plugins.module_utils.core.vm.coverage import CoveragePolicy, judge
+from ansible_collections.vmbackup.esx.plugins.module_utils.core.vm.coverage import judge
 from ansible_collections.vmbackup.esx.plugins.module_utils.core.vm.facts import VmFacts
 from ansible_collections.vmbackup.esx.plugins.module_utils.core.vm.owner_lock import hold
 from ansible_collections.vmbackup.esx.plugins.module_utils.glue.boundary import Params, Plan, Result, run
 from ansible_collections.vmbackup.esx.plugins.module_utils.glue.store_options import store_address, store_spec
 from ansible_collections.vmbackup.esx.plugins.module_utils.glue.vm_options import (
     connection_values,
+    coverage_policy,
     required_backup_id,
     selector_values,
     vm_argument_spec,
@@ -181,25 +181,20 @@ def make_plan(params: Params) -> Plan:
     atexit.register(session.close)
     vm_obj = find_vm(session, VmSelector(**selector_values(params)))
     facts = read_facts(session, vm_obj)
-    policy = policy_of(params)
+    policy = coverage_policy(params)
     judge(facts, policy).require()
-    disks = [
-        {"label": disk.label, "capacity": disk.capacity}
-        for disk in facts.disks
-        if disk.label not in policy.exclude_disks
-    ]
-    total = sum(disk["capacity"] for disk in disks)
+    packed = [disk for disk in facts.disks if disk.label not in policy.exclude_disks]
+    total = readable_bytes(sum(disk.capacity for disk in packed))
     return Plan(
         True,
-        "Would pack {} disks of {:.1f} GiB, {}.".format(len(disks), total / 2**30, params["way"]),
-        {"backup_id": backup_id, "disks": disks},
+        "Would pack {} disks of {}, {}.".format(len(packed), total, params["way"]),
+        {"backup_id": backup_id, "disks": [{"label": disk.label, "capacity": disk.capacity} for disk in packed]},
         apply=lambda: pack(params, session, vm_obj, facts),
     )
 
 
 def pack(params: Params, session: Session, vm_obj: Any, facts: VmFacts) -> Result:
     """Pack and commit; then tell of a snapshot that would not go."""
-    raise_on_signals()
     with ExitStack() as stack:
         if params["mover_is_local"]:
             stack.enter_context(hold(params["lock_dir"], facts.instance_uuid, params["backup_id"]))
@@ -225,17 +220,17 @@ def told(result: FullResult) -> Result:
         "read_seconds": round(result.held.read_seconds, 1),
         "snapshot_open_seconds": round(result.held.open_seconds, 1),
         "lease_failures": result.held.lease.failures,
-        "reason": "{:.1f} GiB packed into {:.1f} GiB ({}), snapshot open for {:.0f} s".format(
-            result.reading.packed.bytes_read / 2**30,
-            manifest.archive.size / 2**30,
+        "reason": "{} packed into {} ({}), snapshot open for {}".format(
+            readable_bytes(result.reading.packed.bytes_read),
+            readable_bytes(manifest.archive.size),
             manifest.consistency,
-            result.held.open_seconds,
+            readable_seconds(result.held.open_seconds),
         ),
     }
 
 
 def open_destination(params: Params) -> ContextManager[Destination]:
-    """Open a new, empty place for the backup."""
+    """Open a new, empty place for the backup; what interrupted runs left where it grows is removed first."""
     if params["way"] == "streamed":
         return StreamedBackup(
             open_link(store_address(params)),
@@ -245,7 +240,9 @@ def open_destination(params: Params) -> ContextManager[Destination]:
             retry_for=params["retry_for"],
             adopt=params["adopt"],
         )
-    return StoreTree(params["destination"]).incoming(params["vm"], params["backup_id"], adopt=params["adopt"])
+    keep = 0.0 if params["way"] == "staged" else INCOMING_KEPT
+    tree = StoreTree(params["destination"])
+    return tree.incoming(params["vm"], params["backup_id"], adopt=params["adopt"], sweep=keep)
 
 
 def order_of(params: Params) -> FullOrder:
@@ -255,7 +252,7 @@ def order_of(params: Params) -> FullOrder:
         backup_id=params["backup_id"],
         run=params["run"],
         controller_id=params["controller_id"],
-        policy=policy_of(params),
+        policy=coverage_policy(params),
         quiesce=params["quiesce"],
         task_timeout=float(params["task_timeout"]),
         packing=PackingOptions(
@@ -268,11 +265,6 @@ def order_of(params: Params) -> FullOrder:
         verify=params["way"] != "staged",
         restartable=params["way"] != "streamed",
     )
-
-
-def policy_of(params: Params) -> CoveragePolicy:
-    """Return what this backup may miss."""
-    return CoveragePolicy(frozenset(params["allow"]), frozenset(params["exclude_disks"]))
 
 
 def release(params: Params) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Dict
 from ansible_collections.vmware.vmware.plugins.module_utils.argument_spec import base_argument_spec
 
 from ..core.errors import VmbackupError
+from ..core.vm.coverage import CoveragePolicy
 from .boundary import Params
 
 QUIESCE = ("required", "preferred", "never")
@@ -60,6 +61,11 @@ def selector_values(params: Params) -> Dict[str, Any]:
         "folder": params["vm_folder"] or None,
         "moid": params["vm_moid"] or None,
     }
+
+
+def coverage_policy(params: Params) -> CoveragePolicy:
+    """Return what this backup may miss."""
+    return CoveragePolicy(frozenset(params["allow"]), frozenset(params["exclude_disks"]))
 
 
 def required_backup_id(params: Params) -> str:

@@ -16,7 +16,6 @@ from ..errors import VmbackupError
 from .folder import StoreTree
 from .grants import EVERY_VM, Grant
 from .layout import VmFolder
-from .names import INCOMING
 from .records import ARRIVED, read_records
 
 RECOUNT = 64 << 20
@@ -65,8 +64,8 @@ class Accounts:
         yield from (VmFolder(self._root, vm) for vm in StoreTree(self._root).vms())
 
     def _under_way(self, folder: VmFolder) -> int:
-        locks = folder.path.glob(INCOMING + "/*.lock")
-        return sum(_size(lock.with_suffix("")) for lock in locks if lock.read_bytes() == self._grant.key.encode())
+        own = [each for each in folder.growing_ids() if _owner(folder.lock(each)) == self._grant.key]
+        return sum(_size(folder.incoming(each)) for each in own)
 
     def _arrived(self, folder: VmFolder) -> int:
         standing = set(folder.committed_ids())
@@ -91,5 +90,17 @@ class Accounts:
         )
 
 
+def _owner(lock: Path) -> str:
+    """Return the key that writes; "" when its session has just ended."""
+    try:
+        return lock.read_text()
+    except FileNotFoundError:
+        return ""
+
+
 def _size(folder: Path) -> int:
-    return sum(entry.lstat().st_size for entry in folder.iterdir()) if folder.is_dir() else 0
+    """Return the bytes under way; 0 when another session has just committed them."""
+    try:
+        return sum(entry.lstat().st_size for entry in folder.iterdir())
+    except FileNotFoundError:
+        return 0

@@ -35,6 +35,7 @@ def check_committed(folder: VmFolder, backup_id: str, sums_sha256: str) -> bool:
             "The store has another backup {} of {}.".format(backup_id, folder.vm),
             "Nothing was changed; make a new backup.",
         )
+    fsync_folder(str(folder.path))  # who renamed it may have been killed before it flushed that
     return True
 
 

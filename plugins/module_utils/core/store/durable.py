@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from ..errors import VmbackupError
@@ -59,12 +60,17 @@ def write_durably(path: str, data: bytes, mode: int = 0o600) -> None:
     """Make a file appear whole or not at all; raises OSError."""
     target = Path(path)
     part = target.with_name(".part-{}".format(target.name))
-    with part.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fchmod(file.fileno(), mode)
-        os.fsync(file.fileno())
-    rename_durably(str(part), path)
+    try:
+        with part.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fchmod(file.fileno(), mode)
+            os.fsync(file.fileno())
+        rename_durably(str(part), path)
+    except OSError:
+        with suppress(OSError):
+            part.unlink()
+        raise
 
 
 def rename_durably(source: str, destination: str) -> None:

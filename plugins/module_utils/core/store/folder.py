@@ -11,6 +11,7 @@ from __future__ import annotations
 import shutil
 import time
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Callable, Iterator, List, Optional
 
@@ -42,13 +43,16 @@ class StoreTree:
     def __init__(self, root: str) -> None:
         self.root = root
 
-    def incoming(self, vm: str, backup_id: str, *, adopt: bool = False) -> IncomingBackup:
-        """Begin a backup, or go on with one; a context manager that discards what was not committed.
+    def incoming(self, vm: str, backup_id: str, *, adopt: bool = False, sweep: float = INCOMING_KEPT) -> IncomingBackup:
+        """Begin a backup; a context manager that discards what was not committed.
 
-        adopt: whether a VM with another instance UUID may take the folder over. Raises backup_in_use,
-        backup_id_taken, backup_id_invalid, vm_name_invalid, store_full, store_not_writable, store_io_failed.
+        adopt: whether a VM with another instance UUID may take the folder over. sweep: seconds after which what other
+        writers left is removed; in a staging folder 0 is right, since nothing goes on with an interrupted pack. Raises
+        backup_in_use, backup_id_taken, backup_id_invalid, vm_name_invalid, store_full, store_not_writable,
+        store_io_failed.
         """
         folder = VmFolder(self.root, vm)
+        self.sweep_incoming(vm, sweep)
         if folder.committed(backup_id).exists():
             raise VmbackupError(
                 "backup_id_taken", "There is a backup {} of {} already.".format(backup_id, vm), "Use a new id."
@@ -82,21 +86,18 @@ class StoreTree:
     def sweep_incoming(self, vm: str, older_than: float, now: Callable[[], float] = time.time) -> List[str]:
         """Remove what grew for a VM, has no living writer, and was last written `older_than` seconds ago or before.
 
-        Returns the ids; raises OSError. In a staging folder 0 is right: an interrupted pack is never gone on with.
+        Returns the ids. What is not ours is let be. Raises store_not_writable, store_io_failed.
         """
         folder = VmFolder(self.root, vm)
-        if not folder.incoming_root.is_dir():
-            return []
-        names = {entry.name[: -len(".lock")] if entry.name.endswith(".lock") else entry.name
-                 for entry in folder.incoming_root.iterdir()}  # fmt: skip
-        return [name for name in sorted(names) if _sweep(folder, name, now() - older_than)]
+        try:
+            return [name for name in folder.growing_ids() if _sweep(folder, name, now() - older_than)]
+        except OSError as error:
+            raise store_error(error, str(folder.incoming_root)) from error
 
 
 def _sweep(folder: VmFolder, backup_id: str, before: float) -> bool:
     path, lock_path = folder.incoming(backup_id), folder.lock(backup_id)
-    touched = [entry.stat().st_mtime for entry in (path, lock_path) if entry.exists()]
-    touched += [entry.lstat().st_mtime for entry in path.iterdir()] if path.is_dir() else []
-    if max(touched, default=0.0) > before:
+    if _last_touched(path, lock_path) > before:
         return False
     try:
         lock = WriterLock(lock_path, "local", break_idle=False)
@@ -106,6 +107,16 @@ def _sweep(folder: VmFolder, backup_id: str, before: float) -> bool:
         shutil.rmtree(str(path))
     lock.release(remove=True)
     return True
+
+
+def _last_touched(path: Path, lock_path: Path) -> float:
+    """Return when a growing backup or its lock was last written; infinity while another one changes it."""
+    try:
+        touched = [entry.stat().st_mtime for entry in (path, lock_path) if entry.exists()]
+        touched += [entry.lstat().st_mtime for entry in path.iterdir()] if path.is_dir() else []
+    except FileNotFoundError:
+        return inf
+    return max(touched, default=0.0)
 
 
 def _stored(folder: VmFolder, backup_id: str) -> StoredBackup:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import List
 
-from .names import INCOMING, RECORDS, folder_name, parse_backup_id
+from .names import INCOMING, RECORDS, folder_name, is_backup_id, parse_backup_id
 
 
 class VmFolder:
@@ -42,3 +42,9 @@ class VmFolder:
         """Return the ids of committed backups, sorted."""
         names = [entry.name for entry in self.path.iterdir()] if self.path.is_dir() else []
         return sorted(name for name in names if not name.startswith("."))
+
+    def growing_ids(self) -> List[str]:
+        """Return the ids that have a growing folder or a writer's lock, sorted; what is not ours is passed over."""
+        entries = list(self.incoming_root.iterdir()) if self.incoming_root.is_dir() else []
+        ids = {entry.name.partition(".")[0] for entry in entries}  # an id has no dot, its lock ends in one and a word
+        return sorted(each for each in ids if is_backup_id(each))

@@ -69,6 +69,15 @@ def parse_backup_id(backup_id: str) -> BackupId:
     return BackupId(time, match.group(2), match.group(3))
 
 
+def is_backup_id(text: str) -> bool:
+    """Tell whether this is the id of a backup."""
+    try:
+        parse_backup_id(text)
+    except VmbackupError:
+        return False
+    return True
+
+
 def folder_name(vm: str) -> str:
     """Return the folder of a VM: its name, percent-encoded; reversible by vm_name. Raises vm_name_invalid."""
     encoded = quote(vm, safe="", errors="surrogateescape") if isinstance(vm, str) else ""

@@ -86,13 +86,14 @@ class Receiver:
                 raise VmbackupError(
                     "backup_incomplete", "Nothing of {} has arrived.".format(backup_id), "Copy the backup again."
                 )
-            lock = self._hold(folder, backup_id)
+            self._hold(folder, backup_id)
 
             def alive() -> None:
-                lock.still_held()
+                self._hold(folder, backup_id)  # raises when another writer broke this one off
                 self._progress()
 
             manifest = verify_incoming(folder, backup_id, sums_sha256, adopt, alive)
+            alive()
             stamp_arrival(folder, manifest, self._clock(), self._grant.key)
             publish(folder, backup_id)
             self._locks.pop((vm, backup_id)).release(remove=True)

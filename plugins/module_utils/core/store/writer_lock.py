@@ -35,8 +35,12 @@ class WriterLock:
         make_folder(str(path.parent))
         while self._fd < 0:
             self._take()
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, owner.encode(), 0)
+        try:
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, owner.encode(), 0)
+        except OSError:  # a full disk
+            self.release(remove=False)
+            raise
 
     def _take(self) -> None:
         fd = os.open(str(self._path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)

@@ -10,20 +10,19 @@ from __future__ import annotations
 
 import struct
 from collections import OrderedDict
-from typing import Iterator, Protocol, Sequence, Tuple
+from typing import Iterator, NamedTuple, Protocol, Sequence, Tuple
 
 from ..errors import VmbackupError
 
 SECTOR = 512
 _HEADER = struct.Struct("<4s8I")
-_NUMBER = struct.Struct("<I")
 _TABLE_ENTRIES = 4096
 _PAGE = 4 * _TABLE_ENTRIES
-_PAGES = 16
-_BLOCK = 256 << 10
-_BLOCKS = 16  # shared by all deltas of a disk
+_PAGES = 4  # a chunk of a disk needs the directory's and, at the smallest grain, two tables'
 _LARGEST_GRAIN = 2048  # sectors
 _HEADER_SECTORS = 4
+
+_Numbers = Tuple[int, ...]
 
 
 class ExtentReader(Protocol):
@@ -36,26 +35,12 @@ class ExtentReader(Protocol):
         """Fill `view` with the bytes at `offset`, or raise VmbackupError."""
 
 
-class _Cache:
-    """The last `limit` pieces of `length` bytes that were read from an extent."""
+class Run(NamedTuple):
+    """Bytes `start` to `end` of a disk. place: where they lie in the extent; 0: the delta does not hold them."""
 
-    def __init__(self, extent: ExtentReader, length: int, limit: int) -> None:
-        self._extent = extent
-        self._length = length
-        self._limit = limit
-        self._kept: "OrderedDict[int, bytearray]" = OrderedDict()
-
-    def piece(self, offset: int) -> bytearray:
-        """Return what lies at `offset`, up to the piece's length or the extent's end."""
-        if offset in self._kept:
-            self._kept.move_to_end(offset)
-            return self._kept[offset]
-        while len(self._kept) >= self._limit:
-            self._kept.popitem(last=False)
-        data = bytearray(min(self._length, self._extent.size - offset))
-        self._extent.read_into(offset, memoryview(data))
-        self._kept[offset] = data
-        return data
+    start: int
+    end: int
+    place: int
 
 
 class Delta:
@@ -64,11 +49,10 @@ class Delta:
     Source: VMware, Virtual Disk Format 1.1, "ESX Server Sparse Extents"; VMDK3Header in block/vmdk.c of QEMU.
     """
 
-    def __init__(self, extent: ExtentReader, capacity: int, blocks: int = _BLOCKS) -> None:
+    def __init__(self, extent: ExtentReader, capacity: int) -> None:
         """Read and check the header. capacity: bytes of the disk. Raises delta_invalid."""
         self._extent = extent
-        self._pages = _Cache(extent, _PAGE, _PAGES)
-        self._blocks = _Cache(extent, _BLOCK, blocks)
+        self._pages: "OrderedDict[int, _Numbers]" = OrderedDict()
         if extent.size < _HEADER_SECTORS * SECTOR:
             raise self._invalid("it has only {} bytes".format(extent.size))
         head = bytearray(_HEADER.size)
@@ -90,59 +74,75 @@ class Delta:
         if directory < 1 or self._directory + 4 * entries > extent.size:
             raise self._invalid("its directory lies outside the file")
 
-    def runs(self, start: int, end: int) -> Iterator[Tuple[int, int, int]]:
-        """Yield (start, end, place) for the bytes `start` to `end` of the disk; place 0: the delta does not hold them.
+    def runs(self, start: int, end: int) -> Iterator[Run]:
+        """Yield the runs that cover the bytes `start` to `end` of the disk, in order.
 
         Neighbours that lie side by side in the file are one run. Raises delta_invalid.
         """
-        run_start, run_place = start, -1
-        for at, place in self._grains(start, end):
-            follows = place == run_place + (at - run_start) if run_place > 0 and place else place == run_place
-            if not follows:
-                if run_place >= 0:
-                    yield run_start, at, run_place
-                run_start, run_place = at, place
-        if run_place >= 0:
-            yield run_start, end, run_place
-
-    def _grains(self, start: int, end: int) -> Iterator[Tuple[int, int]]:
-        """Yield (offset, place) for each grain, or for a whole table where the delta has none."""
-        reach = self._grain * _TABLE_ENTRIES
-        at = start
-        while at < end:
-            table = at // reach
-            where = self._number(self._directory, table)
-            if where == 0:
-                yield at, 0
-                at = (table + 1) * reach
+        run = Run(start, start, 0)
+        for piece in self._pieces(start, end):
+            length = run.end - run.start
+            if (piece.place == run.place + length) if piece.place and run.place else (piece.place == run.place):
+                run = run._replace(end=piece.end)
                 continue
-            where = self._checked(where, _PAGE, "grain table {}".format(table))
-            stop = min(end, (table + 1) * reach)
-            while at < stop:
-                yield at, self._place(where, at)
-                at = (at // self._grain + 1) * self._grain
+            if length:
+                yield run
+            run = piece
+        if run.end > run.start:
+            yield run
 
     def copy(self, place: int, view: memoryview) -> None:
         """Fill `view` from the extent file."""
-        done = 0
-        while done < len(view):
-            block, within = divmod(place + done, _BLOCK)
-            data = self._blocks.piece(block * _BLOCK)
-            part = memoryview(data)[within : within + len(view) - done]
-            view[done : done + len(part)] = part
-            done += len(part)
+        self._extent.read_into(place, view)
 
-    def _place(self, table: int, offset: int) -> int:
-        entry = offset // self._grain % _TABLE_ENTRIES
-        grain = self._number(table, entry)
-        if grain == 0:
+    def _pieces(self, start: int, end: int) -> Iterator[Run]:
+        """Yield the runs of each table."""
+        reach = self._grain * _TABLE_ENTRIES
+        while start < end:
+            table = start // reach
+            stop = min(end, (table + 1) * reach)
+            sector = self._page(self._directory + _PAGE * (table // _TABLE_ENTRIES))[table % _TABLE_ENTRIES]
+            if sector == 0:
+                yield Run(start, stop, 0)
+            else:
+                where = self._checked(sector, _PAGE, "grain table {}".format(table))
+                yield from self._in_table(self._page(where), table * reach, start, stop)
+            start = stop
+
+    def _in_table(self, numbers: _Numbers, base: int, start: int, stop: int) -> Iterator[Run]:
+        """Yield the runs of the table whose grains begin at byte `base` of the disk."""
+        grain, step = self._grain, self._grain // SECTOR
+        first, last = (start - base) // grain, -(-(stop - base) // grain)
+        at = first
+        while at < last:
+            number, next_at = numbers[at], at + 1
+            expected, pace = (number + step, step) if number else (0, 0)
+            while next_at < last and numbers[next_at] == expected:
+                next_at += 1
+                expected += pace
+            held = (max(start, base + at * grain), min(stop, base + next_at * grain))
+            yield Run(*held, self._place(number, base + at * grain, base + next_at * grain, held[0]))
+            at = next_at
+
+    def _place(self, number: int, start: int, end: int, wanted: int) -> int:
+        """Return where byte `wanted` of the grains `start` to `end` lies, whose first one is at sector `number`."""
+        if number == 0:
             return 0
-        last = self._capacity - offset // self._grain * self._grain  # the disk may end within its last grain
-        return self._checked(grain, min(self._grain, last), "grain {}".format(entry)) + offset % self._grain
+        length = min(end, self._capacity) - start  # the disk may end within its last grain
+        return self._checked(number, length, "the grain of byte {}".format(start)) + wanted - start
 
-    def _number(self, base: int, index: int) -> int:
-        page, within = divmod(index, _TABLE_ENTRIES)
-        return int(_NUMBER.unpack_from(self._pages.piece(base + _PAGE * page), 4 * within)[0])
+    def _page(self, offset: int) -> _Numbers:
+        """Return up to one table's numbers that lie at `offset`."""
+        if offset in self._pages:
+            self._pages.move_to_end(offset)
+            return self._pages[offset]
+        data = bytearray(min(_PAGE, (self._extent.size - offset) // 4 * 4))
+        self._extent.read_into(offset, memoryview(data))
+        while len(self._pages) >= _PAGES:
+            self._pages.popitem(last=False)
+        numbers = struct.unpack("<{}I".format(len(data) // 4), data)
+        self._pages[offset] = numbers
+        return numbers
 
     def _checked(self, sector: int, length: int, what: str) -> int:
         place = sector * SECTOR
@@ -171,10 +171,9 @@ class MergedDisk:
                 "The extent {} has {} bytes, the disk has {}.".format(flat.name, flat.size, capacity),
                 "Check the disk with `vmkfstools -x check` on the ESX host, or leave it out by exclude_disks.",
             )
-        blocks = max(1, _BLOCKS // max(1, len(deltas)))
         self.size = capacity
         self._flat = flat
-        self._deltas = [Delta(extent, capacity, blocks) for extent in deltas]
+        self._deltas = [Delta(extent, capacity) for extent in deltas]
 
     def data_ranges(self) -> Iterator[Tuple[int, int]]:
         """Yield the whole: an extent that is read over a network tells nothing of its holes."""
@@ -188,13 +187,16 @@ class MergedDisk:
         self._fill(len(self._deltas), offset, view)
 
     def _fill(self, links: int, offset: int, view: memoryview) -> None:
+        """Lay what the newest of the first `links` deltas holds over what the links below it say."""
         if links == 0:
             self._flat.read_into(offset, view)
             return
         delta = self._deltas[links - 1]
-        for start, end, place in delta.runs(offset, offset + len(view)):
-            part = view[start - offset : end - offset]
-            if place:
-                delta.copy(place, part)
-            else:
-                self._fill(links - 1, start, part)
+        runs = list(delta.runs(offset, offset + len(view)))
+        below = [run for run in runs if not run.place]
+        if below:  # in one piece: what is written over costs less than a request for each gap
+            first, last = below[0].start - offset, below[-1].end - offset
+            self._fill(links - 1, offset + first, view[first:last])
+        for run in runs:
+            if run.place:
+                delta.copy(run.place, view[run.start - offset : run.end - offset])

@@ -124,10 +124,11 @@ def rewrite_for_archive(
     left_out: nodes of disks that the archive does not hold; their settings go, so that they are not required.
     Raises vmx_disk_missing, vmx_disk_unknown: the .vmx and the VM's hardware tell different stories.
     """
-    reasons = _reasons(vmx, {node.lower() for node in left_out})
-    kept = {disk.node.lower() for disk in disks}
+    absent = _absent(vmx)
+    reasons = _reasons(vmx, {node.lower() for node in left_out}, absent)
+    known = absent.union(disk.node.lower() for disk in disks)
     for line in vmx.lines:
-        _check_disk(line, kept, reasons)
+        _check_disk(line, known, reasons)
     dropped = tuple((line.key, reasons[line.key.lower()]) for line in vmx.lines if line.key.lower() in reasons)
     vmx = vmx.without(lambda key: key in reasons)
     for disk in disks:
@@ -140,15 +141,19 @@ def rewrite_for_archive(
     return vmx, dropped
 
 
-def _reasons(vmx: Vmx, left_out: "set[str]") -> Dict[str, str]:
-    """Tell for each setting that is dropped, in lower case, why."""
-    reasons: Dict[str, str] = {}
-    absent = {
+def _absent(vmx: Vmx) -> "set[str]":
+    """Return the nodes whose device is not present."""
+    return {
         match.group(1).lower()
         for line in vmx.lines
         for match in [_NODE.match(line.key)]
         if match and (vmx.get(match.group(1) + ".present") or "").upper() == "FALSE"
     }
+
+
+def _reasons(vmx: Vmx, left_out: "set[str]", absent: "set[str]") -> Dict[str, str]:
+    """Tell for each setting that is dropped, in lower case, why."""
+    reasons: Dict[str, str] = {}
     for key in [line.key.lower() for line in vmx.lines if line.key]:
         match = _NODE.match(key)
         if match and match.group(1) in left_out:
@@ -160,10 +165,10 @@ def _reasons(vmx: Vmx, left_out: "set[str]") -> Dict[str, str]:
     return reasons
 
 
-def _check_disk(line: VmxLine, kept: "set[str]", reasons: Dict[str, str]) -> None:
+def _check_disk(line: VmxLine, known: "set[str]", reasons: Dict[str, str]) -> None:
     key = line.key.lower()
     match = _NODE.match(key)
-    if key in reasons or not match or match.group(1) in kept or not key.endswith(".filename"):
+    if key in reasons or not match or match.group(1) in known or not key.endswith(".filename"):
         return
     if line.value.lower().endswith(".vmdk"):
         raise VmbackupError(
