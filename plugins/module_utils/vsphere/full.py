@@ -18,16 +18,16 @@ from ..core.store.manifest import Manifest
 from ..core.store.names import ARCHIVE
 from ..core.vm.coverage import CoveragePolicy, judge
 from ..core.vm.facts import VmFacts
-from ..core.vm.lease import Lease
+from ..core.vm.lease import ORPHAN_AFTER, Lease
+from .claim import Rules, claim
 from .datastore import DatastoreReader
 from .facts import read_facts
-from .frozen import frozen_vm
+from .frozen import FrozenVm, frozen_vm
 from .held import HeldSnapshot
 from .manifest_of_full import Reading, manifest_of
 from .packing import PackingOptions, pack
 from .session import Session
 from .snapshot_tree import OurSnapshot, find_snapshot
-from .snapshots import create_snapshot
 
 ATTEMPTS = 3  # a VM that changes its power state every time it is packed is given up
 
@@ -112,30 +112,63 @@ def make_full(
 
 def _read(session: Session, vm_obj: Any, order: FullOrder, held: HeldSnapshot, place: Destination) -> Reading:
     started = order.now()
-    frozen = frozen_vm(
+    frozen = _look(session, vm_obj, order, held)
+
+    def last_byte() -> None:
+        if held.snapshot is not None:
+            held.require_present()
+            _require_still(frozen, _look(session, vm_obj, order, held))
+        held.release()
+
+    sink = place.sink(ARCHIVE)
+    with held, DatastoreReader(session, vm_obj) as reader:
+        reader.probe(frozen)
+        packed = pack(
+            reader,
+            frozen,
+            order.packing,
+            sink,
+            scratch=order.scratch,
+            mtime=int(started.timestamp()),
+            after_last_byte=last_byte,
+        )
+    sink.close()
+    return Reading(frozen, packed, started, order.now())
+
+
+def _look(session: Session, vm_obj: Any, order: FullOrder, held: HeldSnapshot) -> FrozenVm:
+    return frozen_vm(
         session,
         vm_obj,
         held.snapshot.moid if held.snapshot else None,
         exclude_disks=order.policy.exclude_disks,
         include_logs=order.packing.include_logs,
     )
-    sink = place.sink(ARCHIVE)
-    with held:
-        packed = pack(
-            DatastoreReader(session, vm_obj),
-            frozen,
-            order.packing,
-            sink,
-            scratch=order.scratch,
-            mtime=int(started.timestamp()),
-            after_last_byte=held.release,
-        )
-    sink.close()
-    return Reading(frozen, packed, started, order.now())
+
+
+def _require_still(before: FrozenVm, after: FrozenVm) -> None:
+    """Raise when links were merged or moved under the reader: ESX gives the name of a deleted delta to the next one."""
+    for disk, now in zip(before.disks, after.disks):
+        if [(link.descriptor, link.extent) for link in disk.links] != [
+            (link.descriptor, link.extent) for link in now.links
+        ]:
+            raise VmbackupError(
+                "disks_moved",
+                "The files of disk '{}' changed while it was read, from {} to {}.".format(
+                    disk.label,
+                    ", ".join(link.descriptor for link in disk.links),
+                    ", ".join(link.descriptor for link in now.links),
+                ),
+                "Run the backup again; do not remove snapshots or move disks of a VM while it is backed up.",
+            )
 
 
 def _late_snapshot(session: Session, vm_obj: Any, order: FullOrder, attempt: int) -> OurSnapshot:
-    """Snapshot a VM that was powered on while it was packed; without that excuse vm_snapshot should have run."""
+    """Snapshot a VM that was powered on while it was packed; without that excuse vm_snapshot should have run.
+
+    Another controller may have come to the running VM first, so the right to it is claimed. No lock can be asked here:
+    an orphan shows by its lease alone.
+    """
     if not attempt:
         raise VmbackupError(
             "snapshot_missing",
@@ -149,13 +182,14 @@ def _late_snapshot(session: Session, vm_obj: Any, order: FullOrder, attempt: int
         renewed=None,
         as_of=order.now(),
     )
-    return create_snapshot(session, vm_obj, lease, quiesce=order.quiesce, timeout=order.task_timeout)
+    rules = Rules(order.quiesce, order.task_timeout, lambda _lease: False, ORPHAN_AFTER)
+    return claim(session, vm_obj, lease, rules)
 
 
 def _moved(before: VmFacts, after: VmFacts) -> bool:
-    """Tell whether a VM was powered on or reconfigured between two looks."""
-    return (before.power_state, before.boot_time, before.change_version) != (
-        after.power_state,
-        after.boot_time,
-        after.change_version,
-    )
+    """Tell whether a VM was powered on, reconfigured, or put on other disk files between two looks."""
+
+    def standing(facts: VmFacts) -> Any:
+        return facts.power_state, facts.boot_time, facts.change_version, facts.disks, facts.snapshots
+
+    return bool(standing(before) != standing(after))

@@ -58,13 +58,7 @@ class HeldSnapshot:
         self.read_seconds = time.monotonic() - self._since
         if self.snapshot is None:
             return
-        present = find_snapshot(self._session, self._vm_obj, self.snapshot.lease.id)
-        if present is None or present.moid != self.snapshot.moid:
-            raise VmbackupError(
-                "snapshot_vanished",
-                "The snapshot {} was removed by somebody else while its disks were read.".format(self.snapshot.name),
-                "Leave snapshots named vmbackup-* to this collection; look for another tool or a second controller.",
-            )
+        self.require_present()
         try:
             self.removal = remove_snapshot(
                 self._session, self._vm_obj, self.snapshot.lease.id, timeout=self._task_timeout
@@ -73,6 +67,18 @@ class HeldSnapshot:
             self.removal_error = error
         self.open_seconds = time.monotonic() - self._since
 
+    def require_present(self) -> None:
+        """Raise snapshot_vanished unless the snapshot that is held, if any, stands."""
+        if self.snapshot is None:
+            return
+        present = find_snapshot(self._session, self._vm_obj, self.snapshot.lease.id)
+        if present is None or present.moid != self.snapshot.moid:
+            raise VmbackupError(
+                "snapshot_vanished",
+                "The snapshot {} was removed by somebody else while its disks were read.".format(self.snapshot.name),
+                "Leave snapshots named vmbackup-* to this collection; look for another tool or a second controller.",
+            )
+
     def _renew(self) -> None:
-        assert self.snapshot is not None
-        renew_lease(self._session, self._vm_obj, self.snapshot, self.snapshot.lease)
+        if self.snapshot is not None:
+            renew_lease(self._session, self._vm_obj, self.snapshot, self.snapshot.lease)

@@ -18,7 +18,7 @@ RENEW_EVERY = 300.0  # seconds; a lease is old after 30 minutes
 
 
 class LeaseKeeper:
-    """Calls `renew` every `every` seconds between enter and leave; what failed is kept in `failures`."""
+    """Calls `renew` at once and then every `every` seconds between enter and leave; what failed is kept in `failures`."""
 
     def __init__(self, renew: Callable[[], None], every: float = RENEW_EVERY) -> None:
         self._renew = renew
@@ -38,8 +38,10 @@ class LeaseKeeper:
         self._thread.join()
 
     def _run(self) -> None:
-        while not self._stop.wait(self._every):
+        while True:
             try:
                 self._renew()
             except VmbackupError as error:  # the next turn tries again; five misses in a row make us an orphan
                 self.failures.append(str(error))
+            if self._stop.wait(self._every):
+                return
