@@ -83,3 +83,10 @@ def test_a_disk_that_only_one_side_knows_is_an_error() -> None:
     with pytest.raises(VmbackupError) as caught:
         rewrite_for_archive(parse_vmx(b""), [ArchivedDisk("nvme0:0", "web.vmdk")], [])
     assert caught.value.code == "vmx_disk_missing"
+
+
+def test_a_disk_file_of_a_device_that_is_not_present_is_let_be() -> None:
+    stale = SAMPLE + b'ide1:0.present = "FALSE"\nide1:0.fileName = "old.vmdk"\n'
+    disks = [ArchivedDisk("scsi0:0", "web.vmdk"), ArchivedDisk("scsi0:10", "web_2.vmdk")]
+    vmx, _dropped = rewrite_for_archive(parse_vmx(stale), disks, ["scsi0:1"])
+    assert vmx.get("ide1:0.fileName") == "old.vmdk"
