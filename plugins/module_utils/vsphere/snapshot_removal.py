@@ -106,7 +106,7 @@ def _remove(session: Session, vm_obj: Any, snapshot: OurSnapshot, timeout: float
 
 def _consolidate(session: Session, vm_obj: Any, timeout: float) -> None:
     what = "consolidating the disks of VM " + session.title(vm_obj)
-    wait_task(session, session.ask(what, lambda: vm_obj.ConsolidateVMDisks_Task()), what, timeout=timeout)
+    wait_task(session, session.ask(what, vm_obj.ConsolidateVMDisks_Task), what, timeout=timeout)
 
 
 def _remains(session: Session, vm_obj: Any, backup_id: str, wanted: Dict[int, str]) -> str:
@@ -152,5 +152,6 @@ def _not_removed(title: str, backup_id: str, problem: str) -> VmbackupError:
     return VmbackupError(
         "snapshot_not_removed",
         "The snapshot of backup {} was not removed from VM {}: {}".format(backup_id, title, problem),
-        "the next backup of this VM, or playbooks/cleanup.yml, tries again; until then it grows on the datastore",
+        "the next backup of this VM, or playbooks/cleanup.yml, tries again while the snapshot is in the tree; once it is "
+        "not, consolidate the VM's disks in vSphere; until then they grow on the datastore",
     )
