@@ -37,7 +37,7 @@ class Client:
 
     @property
     def cookie(self) -> str:
-        return str(self.si._stub.cookie).split(";")[0]
+        return str(self.si._stub.cookie).split(";", maxsplit=1)[0]
 
     def vm(self, name: str) -> Any:
         """Return the machine of that name."""

@@ -107,14 +107,14 @@ class Simulator:
                 self._command(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True
             )
         assert self.process.stdout is not None
-        ready, _, _ = select.select([self.process.stdout], [], [], START_LIMIT)
+        ready = select.select([self.process.stdout], [], [], START_LIMIT)[0]
         line = self.process.stdout.readline() if ready else ""
         if not line:
             self.stop()
             raise SimulatorError(f"no ready line; see {self.state / 'esxsim.log'}")
         said = json.loads(line)
         self.url: str = said["url"]
-        self.host, _, port = said["url"].rpartition("/")[2].rpartition(":")
+        self.host, port = said["url"].rpartition("/")[2].rsplit(":", 1)
         self.port = int(port)
         self.control = Control(said["control"])
         self.datacenter: str = said["datacenter"]

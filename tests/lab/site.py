@@ -14,7 +14,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any
 
 from .certs import Authority
@@ -26,8 +26,8 @@ from .network import Namespace, can_make_namespaces
 from .sshd import SshServer
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-DATASTORES = {"datastore1": 8192, "datastore2": 8192}
-MODELS = {"esx1": "esx"}
+DATASTORES = MappingProxyType({"datastore1": 8192, "datastore2": 8192})
+MODELS = MappingProxyType({"esx1": "esx"})
 
 
 class LabSite:

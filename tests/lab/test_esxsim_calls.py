@@ -24,7 +24,7 @@ def test_many_clients_wait_for_their_tasks_at_once(sim: Simulator, name: str) ->
         try:
             with Client(sim) as client:
                 machine = client.vm(f"{name}-{number}")
-                for _ in range(3):
+                for _turn in range(3):
                     snapshot = client.snapshot(machine, "s")
                     WaitForTask(snapshot.RemoveSnapshot_Task(removeChildren=False))
         except BaseException as error:  # noqa: BLE001
@@ -81,7 +81,7 @@ def test_an_injected_fault_fails_the_task_so_often(sim: Simulator, client: Clien
         client.snapshot(machine, "s", quiesce=True)
     snapshot = client.snapshot(machine, "s", quiesce=True)
     sim.control.fault("task", method="RemoveSnapshot_Task", vm=name, fault="FileLocked", count=2)
-    for _ in range(2):
+    for _turn in range(2):
         with pytest.raises(vim.fault.FileLocked):
             WaitForTask(snapshot.RemoveSnapshot_Task(removeChildren=False))
     WaitForTask(snapshot.RemoveSnapshot_Task(removeChildren=False))

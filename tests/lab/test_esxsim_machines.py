@@ -177,10 +177,10 @@ def test_a_machine_is_registered_from_copied_files(sim: Simulator, client: Clien
     state = sim.control.create_vm(name, [{"fill_mb": 1}, {"controller": "sata", "fill_mb": 1, "seed": 5}], power="off")
     copied = f"{name}-restored"
     for file in ("vmx", "vmdk", "nvram"):
-        _, data = client.folder(f"{name}/{name}.{file}")
+        data = client.folder(f"{name}/{name}.{file}")[1]
         assert client.folder(f"{copied}/{name}.{file}", "PUT", body=data)[0].status == 201
     for file in (f"{name}-flat.vmdk", f"{name}_1.vmdk", f"{name}_1-flat.vmdk"):
-        _, data = client.folder(f"{name}/{file}")
+        data = client.folder(f"{name}/{file}")[1]
         assert client.folder(f"{copied}/{file}", "PUT", body=data)[0].status == 201
     folder = client.vm(name).parent
     path = f"[datastore1] {copied}/{name}.vmx"

@@ -13,3 +13,5 @@ try:
     from pyVmomi import vim, vmodl
 except ImportError:
     vim = vmodl = None
+
+__all__ = ["vim", "vmodl"]

@@ -34,6 +34,7 @@ def _choose_inflate() -> Any:
 
 
 _inflate = _choose_inflate()
+_INFLATE_ERRORS: Tuple[Type[Exception], ...] = (zlib.error, _inflate.error)
 
 _LEVELS = {"isal": range(4), "zlib": range(1, 10)}
 _DEFAULT_LEVEL = 1  # isal 0 is slower and bigger than 1; zlib 6 costs 2.7 times zlib 1 for a twentieth of the size
@@ -108,7 +109,7 @@ def inflate(body: Buffer, length: int) -> bytes:
     stream = _inflate.decompressobj(-15)
     try:
         data: bytes = stream.decompress(body, length + 1)
-    except _inflate_errors() as error:
+    except _INFLATE_ERRORS as error:
         raise BrokenStream("does not inflate: {}".format(error)) from error
     if len(data) != length or not stream.eof or stream.unused_data:
         raise BrokenStream("does not inflate to its recorded length")
@@ -122,7 +123,7 @@ def inflate_pieces(body: Buffer, size: int) -> Iterator[bytes]:
     while not stream.eof:
         try:
             piece = stream.decompress(waiting, size)
-        except _inflate_errors() as error:
+        except _INFLATE_ERRORS as error:
             raise BrokenStream("does not inflate: {}".format(error)) from error
         waiting = stream.unconsumed_tail
         if not piece and not stream.eof:
@@ -130,10 +131,6 @@ def inflate_pieces(body: Buffer, size: int) -> Iterator[bytes]:
         yield piece
     if stream.unused_data:
         raise BrokenStream("is followed by other bytes")
-
-
-def _inflate_errors() -> Tuple[Type[Exception], ...]:
-    return zlib.error, _inflate.error
 
 
 def crc32(data: Buffer, before: int = 0) -> int:

@@ -91,7 +91,7 @@ def _grant(path: str, name: str, entry: Any) -> Grant:
         raise _invalid(path, "key {} may have {} only".format(name, ", ".join(sorted(known))))
     values: Dict[str, Any] = {}
     for option, value in entry.items():
-        if type(value) is not _ENTRIES[option]:
+        if not _is_of(value, _ENTRIES[option]):
             raise _invalid(path, "{} of key {} must be of type {}".format(option, name, _ENTRIES[option].__name__))
         values[option] = frozenset(value) if isinstance(value, list) and _texts(value) else value
     grant = Grant(name, **values)
@@ -99,6 +99,11 @@ def _grant(path: str, name: str, entry: Any) -> Grant:
     if complaint:
         raise _invalid(path, "key {}: {}".format(name, complaint))
     return grant
+
+
+def _is_of(value: Any, kind: type) -> bool:
+    """Tell whether a value is of a kind; JSON's true and false are no numbers."""
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
 
 
 def _texts(values: Any) -> bool:

@@ -62,7 +62,7 @@ def read_records(folder: Path, kind: str = "", key: str = "") -> Iterator[Record
 
 def may_add(folder: Path, key: str) -> bool:
     """Tell whether a key has not yet filled a VM's records."""
-    return not folder.is_dir() or sum(1 for _ in folder.glob("*-{}-*.json".format(key_name(key)))) < _MOST
+    return not folder.is_dir() or len(list(folder.glob("*-{}-*.json".format(key_name(key))))) < _MOST
 
 
 def last_arrival(folder: Path, backup_id: str) -> Optional[datetime]:

@@ -107,7 +107,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
     try:
         Server(load_policy(options.policy, options.key), sys.stdin.buffer, sys.stdout.buffer).run()
     except VmbackupError as error:
-        print("vmbackup-receiver: {}: {}".format(error.code, error), file=sys.stderr)
+        sys.stderr.write("vmbackup-receiver: {}: {}\n".format(error.code, error))
         return 3
     except (BrokenPipeError, ConnectionError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else the interpreter complains when it flushes at its end

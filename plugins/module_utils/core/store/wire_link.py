@@ -183,7 +183,7 @@ class WireLink:
             if not part or len(self._heard) > MAX_LINE:
                 raise self._lost()
             self._heard += part
-        line, _, rest = bytes(self._heard).partition(b"\n")
+        line, rest = bytes(self._heard).split(b"\n", 1)
         self._heard[:] = rest
         try:
             return decode_line(line + b"\n")

@@ -92,7 +92,7 @@ def find_owner(pid: int) -> Optional[int]:
     The wrapper of a module (AnsiballZ) and the shell that starts it name ansible only in their paths.
     """
     parent = _parent(pid)
-    for _ in range(_ANCESTORS):
+    for _step in range(_ANCESTORS):
         if parent is None or parent <= 1:
             return None
         if _is_ansible(parent):

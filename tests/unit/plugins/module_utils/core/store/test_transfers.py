@@ -116,7 +116,7 @@ def test_a_store_that_lost_confirmed_bytes_ends_the_stream(store: Path, new_id: 
     sink = StreamedBackup(link, VM, new_id()).sink("archive.tar.gz")
     sink.write(bytes(5000))
     os.truncate(store / "web%2001" / ".incoming" / new_id() / "archive.tar.gz", 1500)
-    real, link.put = link.put, lambda *a: (_ for _ in ()).throw(VmbackupError("store_link_lost", "cut"))  # type: ignore
+    real, link.put = link.put, lambda *a: (none for none in ()).throw(VmbackupError("store_link_lost", "cut"))  # type: ignore
     sink._patience = Patience(300, sleep=lambda seconds: setattr(link, "put", real))
     with pytest.raises(VmbackupError) as caught:
         sink.write(bytes(1000))
@@ -131,7 +131,7 @@ def test_a_receiver_that_dies_again_and_again_costs_nothing_but_time(
     link, over = wire(), threading.Event()
 
     def kill_often() -> None:
-        for _ in range(4):
+        for _turn in range(4):
             if over.wait(0.3):
                 return
             child = link._child
@@ -153,7 +153,7 @@ def test_a_receiver_that_dies_again_and_again_costs_nothing_but_time(
 def test_the_rate_limit_holds_over_time() -> None:
     now = [0.0]
     bucket = TokenBucket(1000, lambda: now[0], lambda seconds: now.__setitem__(0, now[0] + seconds))
-    for _ in range(100):
+    for _turn in range(100):
         bucket.take(100)
     assert 9.5 <= now[0] <= 10.5
 

@@ -214,7 +214,7 @@ def owner_of_a_child_of(tmp_path, names):
         links.append(str(folder / name))
         (folder / name).symlink_to(program)
     chain = subprocess.Popen([sys.executable, *links], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    pids = [int(chain.stdout.readline()) for _ in names]
+    pids = [int(chain.stdout.readline()) for _name in names]
     owner = find_owner(pids[-1])
     chain.communicate("")
     return owner, pids
@@ -233,5 +233,5 @@ def test_a_worker_without_an_ansible_parent_is_its_own_owner(tmp_path):
 
 
 def test_without_ansible_there_is_no_owner(tmp_path):
-    owner, _ = owner_of_a_child_of(tmp_path, ["pytest_like", "AnsiballZ_vm_snapshot.py"])
+    owner, _pids = owner_of_a_child_of(tmp_path, ["pytest_like", "AnsiballZ_vm_snapshot.py"])
     assert owner is None
