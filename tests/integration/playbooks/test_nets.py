@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,6 +52,20 @@ def test_a_second_backup_in_one_run_that_fails_before_packing_leaves_no_snapshot
     done = play(written(tmp_path / "twice.yml", plays), "--limit", vm.name)
     assert done.rc == 2 and "thawing failed" in done.output, done.output
     assert vm.state()["snapshots"] == []
+
+
+def test_a_good_result_of_an_earlier_play_is_not_shown_for_a_guest_that_is_lost_later(
+    fresh_vm: Make, play: Play, tmp_path: Path
+) -> None:
+    lost, other = fresh_vm(power="off"), fresh_vm(power="off")
+    only = "inventory_hostname == '{}'".format(lost.name)
+    ping = {"name": "Ask", "ansible.builtin.ping": {}, "vars": {"ansible_port": 1}, "when": only}
+    before = written(tmp_path / "before.yml", [ping])
+    plays = [played_by("phase1"), played_by("phase1", vmbackup_before_snapshot_tasks=str(before)), played_by("summary")]
+    done = play(written(tmp_path / "twice.yml", plays), "--limit", "{},{}".format(lost.name, other.name))
+    assert done.rc != 0
+    shown = done.output.split("Show each VM's result")[-1]
+    assert re.search(lost.name + r"\s+MISSING", shown) and re.search(other.name + r"\s+OK", shown), done.output
 
 
 def test_tasks_after_the_snapshot_run_even_when_those_before_it_fail(
