@@ -75,6 +75,13 @@ options:
     type: list
     elements: str
     default: []
+  transport:
+    description:
+      - How frozen files are read. V(datastore) reads them over HTTPS from VMFS and NFS datastores, of disks with one flat
+        extent and with deltas of the kind vmfsSparse above it. V(auto) takes the first way that can read the VM.
+    type: str
+    choices: [auto, datastore]
+    default: auto
   task_timeout:
     description:
       - Seconds for which a vSphere task may make no progress before it counts as hung.

@@ -37,12 +37,6 @@ options:
     description:
       - Root folder on the mover that takes the backup, for V(staged) and V(pulled).
     type: path
-  transport:
-    description:
-      - How the frozen files are read. V(auto) takes the first one that a probe allows.
-    type: str
-    choices: [auto, datastore]
-    default: auto
   codec:
     description:
       - Who compresses. V(auto) takes isal where the mover has it, else zlib.
@@ -280,7 +274,6 @@ def main() -> None:
         "way": {"type": "str", "choices": ["staged", "streamed", "pulled"], "default": "staged"},
         "destination": {"type": "path"},
         **store_spec(required=False),
-        "transport": {"type": "str", "choices": ["auto", "datastore"], "default": "auto"},
         "codec": {"type": "str", "choices": ["auto", "isal", "zlib"], "default": "auto"},
         "level": {"type": "int"},
         "threads": {"type": "int"},

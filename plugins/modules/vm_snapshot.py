@@ -11,6 +11,7 @@ short_description: Take and remove the snapshot that a backup reads from
 version_added: 1.0.0
 description:
   - Judges whether a backup would cover the VM, and fails when it would miss something that O(allow) does not name.
+  - Refuses a VM with disks that O(transport) cannot read, before there is a snapshot.
   - Removes snapshots that dead runs of this collection left on the VM, waits for the VM's turn, and takes the snapshot,
     never with memory.
   - A powered-off VM needs no snapshot and gets none.
@@ -155,6 +156,7 @@ from ansible_collections.vmbackup.esx.plugins.module_utils.glue.vm_options impor
     vm_argument_spec,
 )
 from ansible_collections.vmbackup.esx.plugins.module_utils.vsphere.claim import Rules, claim, look, require_free
+from ansible_collections.vmbackup.esx.plugins.module_utils.vsphere.datastore import require_readable
 from ansible_collections.vmbackup.esx.plugins.module_utils.vsphere.facts import read_facts, require_config
 from ansible_collections.vmbackup.esx.plugins.module_utils.vsphere.lookup import VmSelector, find_vm, plain_name
 from ansible_collections.vmbackup.esx.plugins.module_utils.vsphere.reaping import Standing, reap
@@ -200,6 +202,10 @@ class Order:
         """Remove the orphans; return the ids of their backups."""
         return reap(self.session, self.machine, found.orphans, timeout=self.timeout)
 
+    def require_readable(self) -> None:
+        """Refuse a VM whose disks could be frozen but not read."""
+        require_readable(self.session, self.machine, self.params["exclude_disks"])
+
     def lock(self) -> None:
         """Note in this controller's lock file that the VM's backup belongs to the playbook above us."""
         write_lock(
@@ -235,6 +241,8 @@ def plan_present(order: Order) -> Plan:
             False, "The snapshot is there.", {**ground, **shown(found.mine[0])}, apply=lambda: keep(order, found)
         )
     require_free(order.session, order.machine, found)
+    if not found.orphans:  # with orphans, the chains that count are those without them
+        order.require_readable()
     if facts.power_state == "powered_off":
         return Plan(
             bool(found.orphans),
@@ -276,6 +284,8 @@ def take(order: Order, found: Standing) -> Result:
         found = order.look()
         require_free(order.session, order.machine, found)
         reaped += order.reap(found)
+        if reaped:
+            order.require_readable()
         order.lock()
         lease = Lease(
             order.params["backup_id"],

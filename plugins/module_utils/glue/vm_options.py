@@ -17,6 +17,7 @@ from ..core.vm.coverage import CoveragePolicy
 from .boundary import Params
 
 QUIESCE = ("required", "preferred", "never")
+TRANSPORTS = ("auto", "datastore")
 
 
 def vm_argument_spec() -> Dict[str, Any]:
@@ -36,6 +37,7 @@ def vm_argument_spec() -> Dict[str, Any]:
         "quiesce": {"type": "str", "choices": list(QUIESCE), "default": "preferred"},
         "allow": {"type": "list", "elements": "str", "default": []},
         "exclude_disks": {"type": "list", "elements": "str", "default": []},
+        "transport": {"type": "str", "choices": list(TRANSPORTS), "default": "auto"},
         "task_timeout": {"type": "int", "default": 900},
     }
 

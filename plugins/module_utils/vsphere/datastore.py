@@ -9,18 +9,22 @@ Invariant: a disk is read in full, from links whose descriptors say what layoutE
 from __future__ import annotations
 
 import posixpath
-from contextlib import contextmanager
-from typing import Any, Iterator, List, Optional
+from contextlib import ExitStack, contextmanager
+from types import TracebackType
+from typing import Any, Iterable, Iterator, Optional, Set, Type
 
 from ..core.errors import VmbackupError
 from ..core.vm.facts import split_path
-from ..core.vm.vmdk import LARGEST_DESCRIPTOR, Descriptor, parse_descriptor, render_descriptor
+from ..core.vm.vmdk import LARGEST_DESCRIPTOR, SECTOR, Descriptor, parse_descriptor, render_descriptor
 from ..core.vm.vmfs_sparse import MergedDisk
-from .datastore_file import DatastoreFile, FolderServer
-from .frozen import FrozenDisk, FrozenLink, FrozenVm
+from .datastore_file import DatastoreFile
+from .delta_file import DeltaFile
+from .folder_server import FolderServer
+from .frozen import FrozenDisk, FrozenLink, FrozenVm, present_disks
 from .session import Session
 
 _LARGEST_SMALL_FILE = 256 << 20
+_BLOCKS = 8  # of 1 MiB, shared by all deltas of a disk; one each, where there are more
 _BASE = ("vmfs", "VMFS")
 _DELTA = ("vmfsSparse", "VMFSSPARSE")
 
@@ -31,6 +35,15 @@ class DatastoreReader:
     def __init__(self, session: Session, vm_obj: Any, *, timeout: float = 60.0) -> None:
         """timeout: seconds without a byte, after which a download is taken up again."""
         self._server = FolderServer(session, vm_obj, timeout)
+        self._checked: Set[FrozenDisk] = set()
+
+    def __enter__(self) -> DatastoreReader:
+        return self
+
+    def __exit__(
+        self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
+    ) -> None:
+        self._server.close()
 
     def open(self, path: str, size: Optional[int] = None, *, streaming: bool = False) -> DatastoreFile:
         """Open `[datastore] folder/name`.
@@ -38,6 +51,13 @@ class DatastoreReader:
         size: bytes that layoutEx tells; None asks the server. streaming: reads follow one another.
         """
         return DatastoreFile(self._server, path, size, streaming)
+
+    def open_delta(self, path: str, size: int, scratch: str, blocks: int) -> DeltaFile:
+        """Open a delta's extent for random reads.
+
+        scratch: folder for a copy. blocks: MiB to keep in memory.
+        """
+        return DeltaFile(lambda streaming: self.open(path, size, streaming=streaming), scratch, blocks)
 
     def read_small(self, path: str, largest: int = _LARGEST_SMALL_FILE) -> bytes:
         """Return a small file whole; raises download_large, and the errors of DatastoreFile."""
@@ -50,37 +70,48 @@ class DatastoreReader:
             file.read_into(0, memoryview(data))
         return bytes(data)
 
-    def probe(self, frozen: FrozenVm) -> Optional[str]:
-        """Read one sector of each link; return why this transport cannot read the VM, or None."""
-        try:
-            for disk in frozen.disks:
-                _check_links(self, disk)
-                for link in disk.links:
-                    with self.open(link.extent, link.size) as extent:
-                        extent.read_into(0, memoryview(bytearray(min(512, link.size))))
-        except VmbackupError as error:
-            if error.code in ("esx_unreachable", "esx_certificate", "esx_login"):
-                raise
-            return str(error)
-        return None
+    def check_links(self, disk: FrozenDisk, *, live: bool = False) -> None:
+        """Read the descriptors of a disk's links, once, and compare them with what vSphere lists.
+
+        live: the last link is being written to; a host that does not give its descriptor then is believed without.
+        Raises transport_unsupported, descriptor_invalid, chain_broken, and the download errors.
+        """
+        if disk not in self._checked:
+            _check_links(self, disk, live)
+            self._checked.add(disk)
+
+    def probe(self, frozen: FrozenVm) -> None:
+        """Check every link and read one sector of each; raises what check_links does."""
+        for disk in frozen.disks:
+            self.check_links(disk)
+            for link in disk.links:
+                with self.open(link.extent, link.size) as extent:
+                    extent.read_into(0, memoryview(bytearray(min(SECTOR, link.size))))
+
+
+def require_readable(session: Session, vm_obj: Any, exclude_disks: Iterable[str] = ()) -> None:
+    """Refuse, before a snapshot is taken, a VM whose chains this transport cannot read.
+
+    Raises what present_disks and check_links do.
+    """
+    with DatastoreReader(session, vm_obj) as reader:
+        for disk in present_disks(session, vm_obj, exclude_disks):
+            reader.check_links(disk, live=True)
 
 
 @contextmanager
-def disk_source(reader: DatastoreReader, disk: FrozenDisk) -> Iterator[MergedDisk]:
+def disk_source(reader: DatastoreReader, disk: FrozenDisk, scratch: str) -> Iterator[MergedDisk]:
     """Open a disk's content, all links merged, as a Source.
 
-    Raises transport_unsupported, descriptor_invalid, chain_broken, flat_size, delta_invalid, and the download errors.
+    scratch: folder for copies of deltas. Raises what check_links does, flat_size, delta_invalid, scratch_full.
     """
-    _check_links(reader, disk)
-    base, *deltas = disk.links
-    opened: List[DatastoreFile] = []
-    try:
-        opened.append(reader.open(base.extent, base.size, streaming=True))
-        opened.extend(reader.open(link.extent, link.size) for link in deltas)
-        yield MergedDisk(opened[0], opened[1:], disk.capacity)
-    finally:
-        for file in opened:
-            file.close()
+    reader.check_links(disk)
+    base, *links = disk.links
+    blocks = max(1, _BLOCKS // max(1, len(links)))
+    with ExitStack() as opened:
+        flat = opened.enter_context(reader.open(base.extent, base.size, streaming=True))
+        deltas = [opened.enter_context(reader.open_delta(link.extent, link.size, scratch, blocks)) for link in links]
+        yield MergedDisk(flat, deltas, disk.capacity)
 
 
 def descriptor_of(disk: FrozenDisk) -> bytes:
@@ -88,10 +119,15 @@ def descriptor_of(disk: FrozenDisk) -> bytes:
     return render_descriptor(disk.flat_name, disk.capacity, adapter=disk.adapter, uuid=disk.uuid, thin=disk.thin)
 
 
-def _check_links(reader: DatastoreReader, disk: FrozenDisk) -> None:
+def _check_links(reader: DatastoreReader, disk: FrozenDisk, live: bool) -> None:
     parent: Optional[Descriptor] = None
     for link in disk.links:
-        data = reader.read_small(link.descriptor, LARGEST_DESCRIPTOR)
+        try:
+            data = reader.read_small(link.descriptor, LARGEST_DESCRIPTOR)
+        except VmbackupError as error:
+            if live and link is disk.links[-1] and error.code == "download_refused":
+                return
+            raise
         descriptor = parse_descriptor(data, link.descriptor)
         _check_kind(disk, link, descriptor, _BASE if parent is None else _DELTA)
         _check_place(disk, link, descriptor, parent)
@@ -105,7 +141,8 @@ def _check_kind(disk: FrozenDisk, link: FrozenLink, found: Descriptor, wanted: "
             "transport_unsupported",
             "Disk '{}' has the link {} of type {} with extents {}; the datastore transport reads one flat extent and "
             "vmfsSparse deltas.".format(disk.label, link.descriptor, found.create_type, ", ".join(kinds)),
-            "Set transport to one that this ESX host allows, or leave the disk out by exclude_disks.",
+            "Delete the VM's own snapshots if the link is one's, set transport to another way, or leave the disk out by "
+            "exclude_disks: ['{}'].".format(disk.label),
         )
 
 

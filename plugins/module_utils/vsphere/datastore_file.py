@@ -10,62 +10,22 @@ it stopped, a bounded number of times; nothing waits for ever.
 from __future__ import annotations
 
 import http.client
-import os
 import re
 import ssl
 import time
 from functools import partial
 from types import TracebackType
 from typing import Any, List, Optional, Tuple, Type
-from urllib.parse import quote, urlencode
 
 from ..core.errors import VmbackupError
-from ..core.vm.facts import split_path
 from .faults import certificate_error
-from .pyvmomi import vim
-from .session import Session
+from .folder_server import FolderServer
 
 _PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0)
 _PROGRESS = 8 << 20  # bytes after which earlier breaks are forgotten
 _SKIP = 1 << 20  # bytes that are rather read and thrown away than asked for anew
 _BUSY = (502, 503, 504)
 _RANGE = re.compile(r"^bytes ([0-9]+)-([0-9]+)/([0-9]+)$")
-
-
-class FolderServer:
-    """Where files are asked for: host, datacenter, certificate policy, session."""
-
-    def __init__(self, session: Session, vm_obj: Any, timeout: float) -> None:
-        self._session = session
-        self._vm_obj = vm_obj
-        self._timeout = timeout
-        self._datacenter = _datacenter_path(session, vm_obj)
-        self._context = _tls(session.connection.validate_certs)
-
-    def connect(self) -> http.client.HTTPSConnection:
-        """Return a connection that is opened by its first request, through the proxy where one is set."""
-        to = self._session.connection
-        if not to.proxy_host:
-            return http.client.HTTPSConnection(to.hostname, to.port, timeout=self._timeout, context=self._context)
-        through = http.client.HTTPSConnection(
-            to.proxy_host, to.proxy_port, timeout=self._timeout, context=self._context
-        )
-        through.set_tunnel(to.hostname, to.port)
-        return through
-
-    def url(self, path: str) -> str:
-        """Return the path and query of `[datastore] folder/name`."""
-        datastore, name = split_path(path)
-        query = urlencode({"dcPath": self._datacenter, "dsName": datastore}, quote_via=quote)
-        return "/folder/{}?{}".format(quote(name, safe="/"), query)
-
-    def cookie(self) -> str:
-        """Return the session's cookie."""
-        return self._session.cookie()
-
-    def log_in_again(self) -> None:
-        """Have the session renewed, if it has ended."""
-        self._session.ask("renewing the session for a download", lambda: self._vm_obj.name, True)
 
 
 class DatastoreFile:
@@ -100,7 +60,18 @@ class DatastoreFile:
             done += self._retried(partial(self._some, offset + done, view[done:]))
 
     def close(self) -> None:
-        """Close the connection; harmless when it is closed."""
+        """Let the connection go; harmless when it is gone."""
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        if self._answer is None and connection.sock is not None:
+            self._server.give_back(connection)
+        else:
+            connection.close()
+        self._answer = None
+
+    def _drop(self) -> None:
+        """Close the connection, whatever is under way on it."""
         self._answer = None
         if self._connection is not None:
             self._connection.close()
@@ -126,7 +97,7 @@ class DatastoreFile:
             except ssl.SSLCertVerificationError as error:
                 raise certificate_error("reading " + self.name, error) from error
             except (OSError, http.client.HTTPException) as error:
-                self.close()
+                self._drop()
                 self._since_break = 0
                 self._breaks.append("{}: {}".format(type(error).__name__, error))
                 if len(self._breaks) > len(_PAUSES):
@@ -153,7 +124,7 @@ class DatastoreFile:
             self._skip(offset - self._at)
             return
         if self._answer is not None:
-            self.close()
+            self._drop()
         self._ask(offset, self.size if self._streaming else offset + length)
 
     def _skip(self, count: int) -> None:
@@ -169,13 +140,13 @@ class DatastoreFile:
         """Ask for the bytes from `start` to `end` (None: all there are)."""
         answer = self._request(start, end)
         if answer.status == 401:
-            self.close()
+            self._drop()
             self._server.log_in_again()
             answer = self._request(start, end)
         if answer.status in _BUSY:
             raise http.client.HTTPException("the server answered {} {}".format(answer.status, answer.reason))
         if answer.status not in (200, 206):
-            self.close()
+            self._drop()
             raise VmbackupError(
                 "download_refused",
                 "{} cannot be read: the server answered {} {}.".format(self.name, answer.status, answer.reason),
@@ -187,19 +158,31 @@ class DatastoreFile:
             self._known = total
         wanted = end if end is not None else self._known
         if wanted is None or total != self._known or got != (start, wanted):
-            self.close()
+            self._drop()
             raise self._contradiction(start, wanted, got, total)
         self._answer, self._at, self._end = answer, start, wanted
         return 0
 
     def _request(self, start: int, end: Optional[int]) -> http.client.HTTPResponse:
+        used = self._connection is not None
         if self._connection is None:
-            self._connection = self._server.connect()
+            self._connection, used = self._server.take()
+        if used:
+            try:
+                return self._sent(self._connection, start, end)
+            except (ConnectionError, ssl.SSLError, http.client.HTTPException):  # closed by the server while it was free
+                self._drop()
+                self._connection = self._server.connect()
+        return self._sent(self._connection, start, end)
+
+    def _sent(
+        self, connection: http.client.HTTPSConnection, start: int, end: Optional[int]
+    ) -> http.client.HTTPResponse:
         headers = {"Cookie": self._server.cookie(), "Accept-Encoding": "identity"}
         if end is not None:
             headers["Range"] = "bytes={}-{}".format(start, end - 1)
-        self._connection.request("GET", self._server.url(self.name), headers=headers)
-        return self._connection.getresponse()
+        connection.request("GET", self._server.url(self.name), headers=headers)
+        return connection.getresponse()
 
     def _told(self, answer: http.client.HTTPResponse, start: int) -> Tuple[Tuple[int, int], int]:
         """Return the range that the server says it sends, and the file's size."""
@@ -229,30 +212,3 @@ class DatastoreFile:
             "{} was not read in full: {}.".format(self.name, cause),
             "Check the network and the ESX host, then run the backup again.",
         )
-
-
-def _tls(validate: bool) -> ssl.SSLContext:
-    """Return the certificate policy: the system's CAs and those of REQUESTS_CA_BUNDLE, or none."""
-    context = ssl.create_default_context()
-    if not validate:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-        return context
-    bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
-    if bundle:
-        context.load_verify_locations(**{"capath" if os.path.isdir(bundle) else "cafile": bundle})
-    return context
-
-
-def _datacenter_path(session: Session, vm_obj: Any) -> str:
-    """Return the inventory path of the VM's datacenter, escaped as the inventory has it."""
-    names: List[str] = []
-    node = session.ask("reading the folder of a VM", lambda: vm_obj.parent or vm_obj.parentVApp, True)
-    while node is not None:
-        parent = session.ask("reading the folder of a VM", lambda node=node: node.parent, True)
-        if isinstance(node, vim.Datacenter) or names:
-            if parent is None:  # the root folder has no place in a path
-                break
-            names.append(session.ask("reading a folder's name", lambda node=node: node.name, True))
-        node = parent
-    return "/".join(reversed(names))

@@ -9,14 +9,13 @@ from a listing or a name's pattern; every file that is left is named with its re
 
 from __future__ import annotations
 
-import posixpath
-import re
 from dataclasses import dataclass
-from typing import Any, Dict, FrozenSet, Iterable, Iterator, List, Optional, Protocol, Set, Tuple
+from typing import Any, Dict, FrozenSet, Iterable, Iterator, List, Optional, Protocol, Tuple
 
 from ..core.errors import VmbackupError
-from ..core.vm.facts import DiskFacts, FileFacts, split_path
+from ..core.vm.facts import DiskFacts, FileFacts
 from ..core.vm.vmx import ArchivedDisk, parse_vmx, rewrite_for_archive
+from .archive_names import ArchiveNames
 from .devices import disks_of
 from .facts import files_of, require_config
 from .properties import retrieve
@@ -120,7 +119,7 @@ def frozen_vm(
     chains = _chains(layout, snapshot_moid)
     files = {each.key: each for each in files_of(layout)}
     left = _left_disks(disks_of(config), disks_of(now), frozenset(exclude_disks), snapshot_moid is not None)
-    names = _Names()
+    names = ArchiveNames()
     packed = tuple(_small_files(files.values(), include_logs, names))
     disks = tuple(_frozen_disk(disk, chains, files, names) for disk in disks_of(config) if disk.node not in left)
     return FrozenVm(
@@ -130,6 +129,24 @@ def frozen_vm(
         str(now.files.vmPathName),
         tuple(sorted(left)),
     )
+
+
+def present_disks(session: Session, vm_obj: Any, exclude_disks: Iterable[str] = ()) -> Tuple[FrozenDisk, ...]:
+    """Return the disks as a snapshot would freeze them now; of a running VM, each chain's last link is written to.
+
+    Raises transport_unsupported, frozen_unknown, vm_inaccessible, and the errors of Session.ask.
+    """
+    title = session.title(vm_obj)
+    (seen,) = retrieve(session, "reading the files of VM " + title, {vm_obj: ("config", "runtime", "layoutEx")})
+    require_config(seen, title)
+    if seen["layoutEx"] is None:
+        raise _unknown("VM " + title, "vSphere does not list its files")
+    disks = disks_of(seen["config"])
+    running = str(seen["runtime"].powerState) != "poweredOff"
+    left = _left_disks(disks, disks, frozenset(exclude_disks), running)
+    files = {each.key: each for each in files_of(seen["layoutEx"])}
+    chains, names = _chains(seen["layoutEx"], None), ArchiveNames()
+    return tuple(_frozen_disk(disk, chains, files, names) for disk in disks if disk.node not in left)
 
 
 class SmallFileReader(Protocol):
@@ -172,7 +189,7 @@ def _chains(layout: Any, snapshot_moid: Optional[str]) -> Dict[int, List[List[in
 
 
 def _frozen_disk(
-    disk: DiskFacts, chains: Dict[int, List[List[int]]], files: Dict[int, FileFacts], names: _Names
+    disk: DiskFacts, chains: Dict[int, List[List[int]]], files: Dict[int, FileFacts], names: ArchiveNames
 ) -> FrozenDisk:
     if disk.key not in chains:
         raise _unknown("disk '{}'".format(disk.label), "layoutEx has no chain for it")
@@ -196,9 +213,12 @@ def _link(disk: DiskFacts, files: List[FileFacts]) -> FrozenLink:
     if len(descriptors) != 1 or len(extents) != 1:
         raise VmbackupError(
             "transport_unsupported",
-            "Disk '{}' has a link with {} descriptors and {} extents; only one of each can be read (vSAN and vVol "
-            "have no extent).".format(disk.label, len(descriptors), len(extents)),
-            "Move the disk to a VMFS or NFS datastore, or leave it out by exclude_disks.",
+            "Disk '{}' has the link {} with {} descriptors and {} extents; the datastore transport reads links with one "
+            "of each (vSAN and vVol have no extent).".format(
+                disk.label, ", ".join(each.path for each in files) or disk.path, len(descriptors), len(extents)
+            ),
+            "Move the disk to a VMFS or NFS datastore, set transport to another way, or leave the disk out by "
+            "exclude_disks: ['{}'].".format(disk.label),
         )
     return FrozenLink(descriptors[0].path, extents[0].path, extents[0].size)
 
@@ -209,7 +229,7 @@ def _adapter(disk: DiskFacts) -> str:
     return "buslogic" if disk.adapter == "VirtualBusLogicController" else "lsilogic"
 
 
-def _small_files(files: Iterable[FileFacts], include_logs: bool, names: _Names) -> Iterator[FrozenFile]:
+def _small_files(files: Iterable[FileFacts], include_logs: bool, names: ArchiveNames) -> Iterator[FrozenFile]:
     for each in files:
         if each.kind in _PACKED or (each.kind == "log" and include_logs):
             yield FrozenFile(each.path, names.file(each.path), each.kind, each.size)
@@ -223,35 +243,6 @@ def _rest(
     for each in files:
         if each.path not in taken:
             yield each.path, each.kind, _LEFT.get(each.kind, _NOT_KNOWN)
-
-
-class _Names:
-    """Names in the archive: those on the datastores, made different where two are equal."""
-
-    def __init__(self) -> None:
-        self._taken: Set[str] = set()
-
-    def file(self, path: str) -> str:
-        """Name a small file."""
-        return self._free([self._plain(path)])[0]
-
-    def disk(self, path: str) -> Tuple[str, str]:
-        """Name a disk's descriptor and flat extent."""
-        stem = re.sub(r"(-[0-9]{6})?\.vmdk$", "", self._plain(path))
-        descriptor, flat = self._free([stem + ".vmdk", stem + "-flat.vmdk"])
-        return descriptor, flat
-
-    def _plain(self, path: str) -> str:
-        name = re.sub(r'[\x00-\x1f"/\x7f]', "_", posixpath.basename(split_path(path)[1]))
-        return "_" + name if name in ("", ".", "..") else name
-
-    def _free(self, names: List[str]) -> List[str]:
-        number, free = 0, names
-        while self._taken.intersection(free):
-            number += 1
-            free = ["{}_{}".format(number, name) for name in names]
-        self._taken.update(free)
-        return free
 
 
 def _unknown(what: str, cause: str) -> VmbackupError:

@@ -64,7 +64,7 @@ def pack(
         for disk in frozen.disks:
             descriptor = descriptor_of(disk)
             writer.add_bytes(disk.descriptor_name, descriptor, mtime=mtime)
-            with disk_source(reader, disk) as source:
+            with disk_source(reader, disk, scratch) as source:
                 writer.add_source(disk.flat_name, source, mtime=mtime)
             files.append(FileEntry(disk.descriptor_name, len(descriptor), "disk descriptor"))
             files.append(FileEntry(disk.flat_name, disk.capacity, "disk extent"))

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from dataclasses import replace
 from typing import Any
 
@@ -32,7 +33,7 @@ def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def read_disk(reader: DatastoreReader, disk: Any, chunk: int = MIB) -> bytes:
     data = bytearray(disk.capacity)
-    with disk_source(reader, disk) as source:
+    with disk_source(reader, disk, tempfile.gettempdir()) as source:
         for at in range(0, disk.capacity, chunk):
             source.read_into(at, memoryview(data)[at : at + chunk])
     return bytes(data)
@@ -60,7 +61,7 @@ def test_a_chain_with_user_snapshots_is_read_as_the_snapshot_froze_it(machine: A
     moid = chained(machine)
     frozen = frozen_vm(machine.session, machine.vm_obj, moid)
     reader = DatastoreReader(machine.session, machine.vm_obj)
-    assert reader.probe(frozen) is None
+    reader.probe(frozen)
     assert [len(disk.links) for disk in frozen.disks] == [3, 3]
     for number, disk in enumerate(frozen.disks):
         assert sha(read_disk(reader, disk, 300 * 512)) == machine.control.sha256(machine.name, number, "frozen")
@@ -131,10 +132,12 @@ def test_sesparse_links_are_reported_by_the_probe(make_machine: Any) -> None:
     moid = machine.control.snapshot(machine.name, "frozen")
     frozen = frozen_vm(machine.session, machine.vm_obj, moid)
     reader = DatastoreReader(machine.session, machine.vm_obj)
-    assert "seSparse" in str(reader.probe(frozen))
-    with pytest.raises(VmbackupError) as caught, disk_source(reader, frozen.disks[0]):
+    with pytest.raises(VmbackupError) as probed:
+        reader.probe(frozen)
+    assert "seSparse" in str(probed.value) and frozen.disks[0].links[1].descriptor in str(probed.value)
+    with pytest.raises(VmbackupError) as caught, disk_source(reader, frozen.disks[0], tempfile.gettempdir()):
         pass
-    assert caught.value.code == "transport_unsupported"
+    assert probed.value.code == caught.value.code == "transport_unsupported"
 
 
 @pytest.mark.parametrize(
@@ -174,8 +177,11 @@ def test_a_download_that_never_gets_whole_fails_the_disk(machine: Any, fault: An
     assert "-flat.vmdk" in str(caught.value)
 
 
-def test_a_server_that_ignores_range_is_caught(machine: Any) -> None:
-    moid = chained(machine)
+def test_a_server_that_ignores_range_is_caught(make_machine: Any) -> None:
+    machine = make_machine(disks=[{"size_mb": 4}])
+    machine.control.snapshot(machine.name, "user")
+    machine.control.write_random(machine.name, 0, 0, 3 * MIB, seed=2)
+    moid = machine.control.snapshot(machine.name, "frozen")
     frozen = frozen_vm(machine.session, machine.vm_obj, moid)
     machine.control.fault("ignore_range", method="GET", path="-delta.vmdk")
     with pytest.raises(VmbackupError) as caught:
@@ -195,7 +201,7 @@ def test_an_expired_session_is_renewed_midway(machine: Any) -> None:
     moid = machine.control.snapshot(machine.name, "frozen")
     frozen = frozen_vm(machine.session, machine.vm_obj, moid)
     reader = DatastoreReader(machine.session, machine.vm_obj)
-    with disk_source(reader, frozen.disks[0]):
+    with disk_source(reader, frozen.disks[0], tempfile.gettempdir()):
         pass
     machine.control.expire_sessions()
     data = read_disk(reader, frozen.disks[0])
