@@ -42,6 +42,11 @@ options:
         description:
           - The store's host key itself, as C(ssh-keyscan) prints it or as in a C(.pub) file. Goes before O(store.known_hosts).
         type: str
+      timeout:
+        description:
+          - Seconds without an answer after which the host, or a link to it, counts as lost and is tried again.
+        type: int
+        default: 45
       path:
         description:
           - Root folder of a store that is mounted here, or is here.

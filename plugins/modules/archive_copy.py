@@ -13,6 +13,7 @@ description:
   - Sends what was packed into a staging folder to the store, over SSH or to a folder that is mounted here.
   - The store reads every byte again and compares it before the backup becomes visible there; only then is the staged copy removed.
   - A broken link resumes where it stopped, within a run and in the next one.
+  - What one backup is refused for does not keep back the others that are staged; the module fails after them.
   - Runs on the mover.
 requirements:
   - OpenSSH client, for a store behind SSH
@@ -100,9 +101,9 @@ backups:
       description: The id.
       type: str
     state:
-      description: What the store had of it before.
+      description: What the store had of it before; V(refused) with a problem when it would not have it.
       type: str
-      choices: [absent, partial, committed]
+      choices: [absent, partial, committed, refused]
     bytes:
       description: Size of the staged copy; 0 where there is none.
       type: int
@@ -133,11 +134,12 @@ from datetime import datetime, timezone
 from typing import Any, Dict, List
 
 from ansible_collections.vmbackup.esx.plugins.module_utils.core.errors import VmbackupError
+from ansible_collections.vmbackup.esx.plugins.module_utils.core.readable import readable_bytes, readable_seconds
 from ansible_collections.vmbackup.esx.plugins.module_utils.core.store.checksums import list_files
 from ansible_collections.vmbackup.esx.plugins.module_utils.core.store.folder import StoreTree
 from ansible_collections.vmbackup.esx.plugins.module_utils.core.store.layout import VmFolder
 from ansible_collections.vmbackup.esx.plugins.module_utils.core.store.link import StoreLink, as_record
-from ansible_collections.vmbackup.esx.plugins.module_utils.core.store.names import utc_text
+from ansible_collections.vmbackup.esx.plugins.module_utils.core.store.names import is_backup_id, utc_text
 from ansible_collections.vmbackup.esx.plugins.module_utils.core.store.pacing import Patience, persist
 from ansible_collections.vmbackup.esx.plugins.module_utils.core.store.sender import send_backup
 from ansible_collections.vmbackup.esx.plugins.module_utils.core.store.ssh_link import open_link
@@ -158,22 +160,18 @@ SPEC: Dict[str, Any] = {
 
 def make_plan(params: Params) -> Plan:
     """Compare what is staged with what the store has."""
-    link = open_link(store_address(params))
-    folder = VmFolder(params["source"], params["vm"])
-    ids = [params["backup_id"]] if params["backup_id"] else folder.committed_ids()
-    backups = [_compare(link, folder, each, params) for each in ids]
+    link, folder = open_link(store_address(params)), VmFolder(params["source"], params["vm"])
+    staged = [each for each in folder.committed_ids() if is_backup_id(each)]
+    backups = [
+        _compare(link, folder, each, params) for each in ([params["backup_id"]] if params["backup_id"] else staged)
+    ]
     to_do = [each for each in backups if each["state"] != "committed" or each["bytes"]]
     if not to_do:
         link.close()
         return Plan(False, _nothing(params, backups), {"backups": backups})
     return Plan(
         any(each["state"] != "committed" for each in to_do) or not params["keep_staged"],
-        "{} of {}, {} bytes, to be in the store {}".format(
-            ", ".join(each["backup_id"] for each in to_do),
-            params["vm"],
-            sum(each["bytes"] - each["already_there"] for each in to_do if each["state"] != "committed"),
-            store_address(params),
-        ),
+        _intention(to_do, params),
         {"backups": backups},
         apply=lambda: _apply(link, folder, backups, params),
     )
@@ -185,19 +183,58 @@ def _nothing(params: Params, backups: List[Result]) -> str:
     return "nothing is staged for {}".format(params["vm"])
 
 
+def _intention(to_do: List[Result], params: Params) -> str:
+    ids, where = ", ".join(each["backup_id"] for each in to_do), store_address(params)
+    if not any(each["bytes"] for each in to_do):
+        return "would copy {} to {} once it is staged".format(ids, where)
+    missing = sum(each["bytes"] - each["already_there"] for each in to_do if each["state"] != "committed")
+    return "would copy {} to {}, {} to go".format(ids, where, readable_bytes(missing))
+
+
 def _compare(link: StoreLink, folder: VmFolder, backup_id: str, params: Params) -> Result:
     staged = folder.committed(backup_id)
-    size = sum(list_files(staged).values()) if staged.is_dir() else 0
-    found = persist(link, Patience(params["retry_for"]), lambda: link.size(params["vm"], backup_id))
-    there = sum(found.sizes.values())
-    return {"backup_id": backup_id, "state": found.state, "bytes": size, "already_there": there}
+    result = {"backup_id": backup_id, "bytes": sum(list_files(staged).values()) if staged.is_dir() else 0}
+    try:
+        found = persist(link, Patience(params["retry_for"]), lambda: link.size(params["vm"], backup_id))
+    except VmbackupError as error:
+        if params["backup_id"] or _ends_all(error):
+            raise
+        return {**result, "state": "refused", "already_there": 0, "problem": str(error)}
+    return {**result, "state": found.state, "already_there": sum(found.sizes.values())}
 
 
 def _apply(link: StoreLink, folder: VmFolder, backups: List[Result], params: Params) -> Result:
+    done: List[Result] = []
+    refusals: List[VmbackupError] = []
     try:
-        return {"backups": [_copy(link, folder, each, params) for each in backups]}
+        for backup in backups:
+            try:
+                done.append(_copy(link, folder, backup, params))
+            except VmbackupError as error:
+                if _ends_all(error):
+                    raise
+                refusals.append(error)
     finally:
         link.close()
+    if refusals:
+        raise refusals[0]
+    return {"backups": done, "reason": _outcome(done, params)}
+
+
+def _ends_all(error: VmbackupError) -> bool:
+    """Tell whether an error is the store's or the link's, and not one backup's own."""
+    return error.code.startswith(("store_", "wire_", "put_"))
+
+
+def _outcome(done: List[Result], params: Params) -> str:
+    copied = [each for each in done if each["state"] != "committed"]
+    if not copied:
+        return "{} is in the store already".format(", ".join(each["backup_id"] for each in done))
+    return "{} copied to {} in {}".format(
+        readable_bytes(sum(each["bytes_sent"] for each in copied)),
+        store_address(params),
+        readable_seconds(sum(each["seconds"] for each in copied)),
+    )
 
 
 def _copy(link: StoreLink, folder: VmFolder, backup: Result, params: Params) -> Result:

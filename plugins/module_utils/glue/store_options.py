@@ -20,6 +20,7 @@ def store_spec(required: bool = True) -> Dict[str, Any]:
         "known_hosts": {"type": "path"},
         "host_key": {"type": "str", "no_log": False},  # public
         "path": {"type": "path"},
+        "timeout": {"type": "int", "default": 45},
     }
     return {"store": {"type": "dict", "required": required, "options": options}}
 

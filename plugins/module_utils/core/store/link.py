@@ -57,7 +57,10 @@ class StoreLink(Protocol):
 
 @dataclass(frozen=True)
 class StoreAddress:
-    """Where a store is: a folder of this machine (path), or a host behind SSH (host)."""
+    """Where a store is: a folder of this machine (path), or a host behind SSH (host).
+
+    timeout: seconds without an answer after which the host, or a link to it, counts as lost.
+    """
 
     host: str = ""
     port: int = 22
@@ -66,6 +69,7 @@ class StoreAddress:
     known_hosts: str = ""
     host_key: str = ""
     path: str = ""
+    timeout: int = 45
 
     def __post_init__(self) -> None:
         if bool(self.host) == bool(self.path):
@@ -73,6 +77,10 @@ class StoreAddress:
                 "store_address_invalid",
                 "The store needs either a host or a path.",
                 "Set store.host (vmbackup_store_host), or store.path (vmbackup_store_path) for a folder on the mover.",
+            )
+        if self.timeout < 1:
+            raise VmbackupError(
+                "store_address_invalid", "The store's timeout is at least 1 second.", "Set store.timeout."
             )
         if self.host.startswith("-") or self.user.startswith("-"):  # ssh would take it for an option
             raise VmbackupError("store_address_invalid", "The store's host and user cannot begin with a dash.")

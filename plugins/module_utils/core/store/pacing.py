@@ -66,7 +66,7 @@ class Patience:
         self._broken_since, self._pause = None, 0.5
 
     def wait(self, error: VmbackupError) -> None:
-        """Pause before the next attempt; raises `error` when it is of a kind that time does not heal, or time is up.
+        """Pause before the next attempt; raises `error` when time does not heal it, or, with how long, when time is up.
 
         After a break, the writer's lock may still be held by the dead session: that heals as well.
         """
@@ -74,8 +74,11 @@ class Patience:
         if self._broken_since is None:
             self._broken_since = self._clock()
         left = self._broken_since + self._retry_for - self._clock()
-        if not heals or left <= 0:
+        if not heals:
             raise error
+        if left <= 0:
+            message = "{} It was tried for {:g} s (retry_for).".format(error.message, self._retry_for)
+            raise VmbackupError(error.code, message, error.hint) from error
         self._sleep(min(self._pause, left))
         self._pause = min(2 * self._pause, _LONGEST_PAUSE)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Callable, Dict, Optional
 
 from ..errors import VmbackupError
-from .checksums import list_files
+from .checksums import damaged_files, list_files, parse_sums, read_text
 from .link import StoreLink
 from .names import SUMS
 from .pacing import Patience, TokenBucket
@@ -40,21 +40,41 @@ class _Transfer:
         self.sent = 0
         self.resumed_from = -1
         self.already_there = False
-        self.sent_now = 0
+        self._base = 0  # bytes that the store had when the attempt began
+        self._sent_now = 0
+        self._best = -1
+        self._repeated = False
 
     def attempt(self, patience: Patience, adopt: bool) -> None:
         """Send what is missing and have it committed; raises what the link raises."""
-        self.sent_now = 0
         found = self.link.size(self.vm, self.backup_id)
         if self.resumed_from < 0:
             self.resumed_from = sum(found.sizes.values())
             self.already_there = found.state == "committed"
+        self._base, self._sent_now = sum(found.sizes.values()), 0
         if found.state != "committed":
             for name, size in self.files.items():
                 self._send_file(name, found.sizes.get(name, 0), size, patience)
             self.link.settle()
         sums = hashlib.sha256((self.folder / SUMS).read_bytes()).hexdigest()
         self.link.commit(self.vm, self.backup_id, sums, adopt)
+
+    def may_repeat(self) -> bool:
+        """Tell, after the store found damage, whether to send once more what it removed.
+
+        Raises staged_backup_damaged when it is the staged copy that is damaged.
+        """
+        damaged = damaged_files(self.folder, parse_sums(read_text(self.folder / SUMS)), lambda: None)
+        if damaged:
+            raise VmbackupError(
+                "staged_backup_damaged",
+                "{} in the staged copy {} differs from its SHA-256; the store refused it.".format(
+                    ", ".join(damaged), self.folder
+                ),
+                "Check the mover's disk and memory, remove that folder, and make a new backup.",
+            )
+        first, self._repeated, self._best = not self._repeated, True, -1
+        return first
 
     def _send_file(self, name: str, offset: int, size: int, patience: Patience) -> None:
         if offset > size:
@@ -75,9 +95,15 @@ class _Transfer:
                 self.link.put(self.vm, self.backup_id, name, offset, data)
                 offset += len(data)
                 self.sent += len(data)
-                self.sent_now += len(data)
-                if self.link.unacknowledged < self.sent_now:
-                    patience.progress()
+                self._sent_now += len(data)
+                self._note_progress(patience)
+
+    def _note_progress(self, patience: Patience) -> None:
+        """Only what the store has more than ever before counts, so a store that forgets is not tried for ever."""
+        confirmed = self._base + self._sent_now - self.link.unacknowledged
+        if confirmed > self._best:
+            self._best = confirmed
+            patience.progress()
 
 
 def send_backup(
@@ -108,6 +134,8 @@ def send_backup(
             transfer.attempt(patience, adopt)
             return Sent(transfer.sent, transfer.resumed_from, clock() - started, transfer.already_there)
         except VmbackupError as error:
+            if error.code == "backup_damaged" and transfer.may_repeat():
+                continue
             patience.wait(error)
             broken = True
 

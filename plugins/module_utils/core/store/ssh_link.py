@@ -14,6 +14,7 @@ from typing import IO, List, Optional
 
 from ..errors import VmbackupError
 from .link import LocalLink, StoreAddress, StoreLink
+from .wire import plain_words
 from .wire_link import SILENCE, WireLink
 
 HOST_KEY_ALIAS = "vmbackup-store"
@@ -48,8 +49,8 @@ def ssh_command(address: StoreAddress, known_hosts: str = "") -> List[str]:
         "ControlPath=none",
         "ClearAllForwardings=yes",
         "Compression=no",
-        "ConnectTimeout=20",
-        "ServerAliveInterval=15",
+        "ConnectTimeout={}".format(max(1, address.timeout // 2)),
+        "ServerAliveInterval={}".format(max(1, address.timeout // 3)),
         "ServerAliveCountMax=3",
     ]
     if known_hosts:
@@ -68,7 +69,7 @@ def ssh_command(address: StoreAddress, known_hosts: str = "") -> List[str]:
 
 def blame(address: StoreAddress, code: Optional[int], words: str, greeted: bool) -> VmbackupError:
     """Return the error of an ssh that ended. code: its exit code; words: its last words; greeted: by a receiver."""
-    cause = words.splitlines()[-1] if words else "no message"
+    cause = plain_words(words.splitlines()[-1]) if words else "no message"
     if greeted:
         return VmbackupError(
             "store_link_lost",

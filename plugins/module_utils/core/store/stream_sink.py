@@ -48,6 +48,7 @@ class StreamSink:
         self._kept: Deque[bytes] = deque()  # blocks sent and not yet confirmed, the last ends at _end
         self._kept_bytes = 0
         self._end = 0
+        self._confirmed = 0
 
     def write(self, data: Union[bytes, memoryview]) -> None:
         """Append all of `data`; raises stream_broken and what the store refuses."""
@@ -76,10 +77,13 @@ class StreamSink:
         self._forget()
 
     def _persist(self, act: Callable[[], None], sends_last: bool = False) -> None:
-        """Do `act`; when the link breaks, send again what the store lacks. That covers a put (sends_last)."""
+        """Do `act`; when the link breaks, send again what the store lacks. That covers a put (sends_last).
+
+        Only what the store confirmed counts as progress, so a link that keeps coming back for nothing ends.
+        """
         try:
             act()
-            self._patience.progress()
+            self._note_progress()
             return
         except VmbackupError as error:
             failure = error
@@ -88,11 +92,19 @@ class StreamSink:
             try:
                 self._link.reconnect()
                 self._resend()
+                self._link.settle()
+                self._patience.progress()
                 if not sends_last:
                     act()
                 return
             except VmbackupError as error:
                 failure = error
+
+    def _note_progress(self) -> None:
+        confirmed = self._end - self._link.unacknowledged
+        if confirmed > self._confirmed:
+            self._confirmed = confirmed
+            self._patience.progress()
 
     def _resend(self) -> None:
         found = self._link.size(self._vm, self._id)

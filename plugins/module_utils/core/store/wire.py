@@ -24,6 +24,7 @@ from ..errors import VmbackupError
 
 PROTOCOL = 1
 MAX_LINE = 64 << 10
+_LONGEST_WORDS = 1000
 
 
 def encode_line(message: Mapping[str, Any]) -> bytes:
@@ -66,6 +67,11 @@ def number_of(message: Mapping[str, Any], name: str, most: int) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:
         raise _malformed("{} must be a number from 0 to {}".format(name, most))
     return value
+
+
+def plain_words(text: str) -> str:
+    """Return what the other side says as one printable line that is not too long to be shown."""
+    return "".join(each if each.isprintable() else " " for each in text[:_LONGEST_WORDS])
 
 
 def _malformed(complaint: str) -> VmbackupError:

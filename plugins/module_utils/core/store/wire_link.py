@@ -3,28 +3,26 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The mover's end of the wire, over the pipes of a child process (ssh).
 
-Invariant: at most WINDOW bytes are unacknowledged; every wait has a limit; after an error the session is over and
-nothing of it is used again.
+Invariant: at most WINDOW bytes are unacknowledged; a store that lies, floods or is silent ends in an error; after an
+error the session is over and nothing of it is used again.
 """
 
 from __future__ import annotations
 
-import os
-import select
-import subprocess
-import tempfile
+import re
 from collections import deque
 from types import TracebackType
-from typing import IO, Any, Callable, Deque, Dict, List, Mapping, Optional, Type, Union
+from typing import Any, Callable, Deque, Dict, List, Mapping, Optional, Type, Union
 
 from ..errors import VmbackupError
+from .peer_process import PeerGone, PeerProcess
 from .receiver import MAX_PUT, Incoming
-from .wire import MAX_LINE, PROTOCOL, decode_line, encode_line, number_of, text_of
+from .wire import MAX_LINE, PROTOCOL, decode_line, encode_line, number_of, plain_words, text_of
 
 WINDOW = 8 << 20
 SILENCE = 120.0
-_END = 5.0
-_STDERR_TAIL = 2000
+MOST_BUSY = 48 * 3600 // 5  # a receiver says so every 5 seconds: no commit takes 48 hours, and a flood ends soon
+_CODE = re.compile("[a-z][a-z_]{1,63}")
 
 Blame = Callable[[Optional[int], str, bool], VmbackupError]
 
@@ -44,9 +42,7 @@ class WireLink:
         self._argv = argv
         self._blame = blame
         self._silence = silence
-        self._child: Optional[subprocess.Popen[bytes]] = None
-        self._stderr: Optional[IO[bytes]] = None
-        self._heard = bytearray()
+        self._peer: Optional[PeerProcess] = None
         self._puts: Deque[int] = deque()
         self._greeted = False
         self.unacknowledged = 0
@@ -72,14 +68,14 @@ class WireLink:
         if len(data) > MAX_PUT:
             raise VmbackupError("put_too_large", "A put holds at most {} bytes.".format(MAX_PUT))
         header = {"verb": "put", "vm": vm, "id": backup_id, "file": file, "offset": offset, "length": len(data)}
-        self._connect()
+        peer = self._connect()
         while self._puts and self.unacknowledged + len(data) > WINDOW:
             self._acknowledge()
         self._puts.append(len(data))
         self.unacknowledged += len(data)
         self._send(encode_line(header))
         self._send(data)
-        while self._puts and (b"\n" in self._heard or self._readable(0)):
+        while self._puts and peer.has_line():
             self._acknowledge()
 
     def settle(self) -> None:
@@ -89,7 +85,8 @@ class WireLink:
 
     def commit(self, vm: str, backup_id: str, sums_sha256: str, adopt: bool = False) -> None:
         """As StoreLink."""
-        self._ask({"verb": "commit", "vm": vm, "id": backup_id, "sums_sha256": sums_sha256, "adopt": adopt})
+        request = {"verb": "commit", "vm": vm, "id": backup_id, "sums_sha256": sums_sha256, "adopt": adopt}
+        self._ask(request, MOST_BUSY)
 
     def note(self, vm: str, record: Mapping[str, Any]) -> None:
         """As StoreLink."""
@@ -110,125 +107,76 @@ class WireLink:
 
     def close(self) -> None:
         """As StoreLink."""
-        child, self._child = self._child, None
-        if child is not None:
-            _end(child)
-        if self._stderr is not None:
-            self._stderr.close()
-        self._heard.clear()
+        peer, self._peer = self._peer, None
+        if peer is not None:
+            peer.end()
         self._puts.clear()
         self._greeted = False
         self.unacknowledged = 0
 
-    def _connect(self) -> None:
-        if self._child is not None:
-            return
-        self._stderr = tempfile.TemporaryFile()
-        self._child = subprocess.Popen(
-            self._argv,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._stderr,
-            bufsize=0,
-            start_new_session=True,  # a signal from a terminal is for the module, which then ends this in order
-        )
-        os.set_blocking(self._in.fileno(), False)
+    def _connect(self) -> PeerProcess:
+        if self._peer is not None:
+            return self._peer
+        self._peer = PeerProcess(self._argv, self._silence)
         greeting = self._line()
         if greeting.get("vmbackup") != PROTOCOL:
+            spoken = plain_words(str(greeting.get("vmbackup")))[:40]
+            self.close()
             raise VmbackupError(
                 "store_protocol_mismatch",
-                "The store's receiver speaks protocol {}, this side speaks {}.".format(
-                    greeting.get("vmbackup"), PROTOCOL
-                ),
+                "The store's receiver speaks protocol {}, this side speaks {}.".format(spoken, PROTOCOL),
                 "Run the role store from the version of vmbackup.esx that this side has.",
             )
         self._greeted = True
+        return self._peer
 
-    def _ask(self, request: Mapping[str, Any]) -> Dict[str, Any]:
+    def _ask(self, request: Mapping[str, Any], most_busy: int = 0) -> Dict[str, Any]:
         self._connect()
         self.settle()
         self._send(encode_line(request))
-        return self._reply()
+        return self._reply(most_busy)
 
     def _acknowledge(self) -> None:
         self._reply()
         self.unacknowledged -= self._puts.popleft()
 
-    def _reply(self) -> Dict[str, Any]:
+    def _reply(self, most_busy: int = 0) -> Dict[str, Any]:
         answer = self._line()
-        while "busy" in answer:
-            answer = self._line()
+        while answer.get("busy") is True and most_busy > 0:
+            answer, most_busy = self._line(), most_busy - 1
         if answer.get("ok") is True:
             return answer
         if self._puts:  # the answers to what is under way would be taken for others
             self.close()
-        raise StoreRefusal(text_of(answer, "code"), text_of(answer, "message"), text_of(answer, "hint"))
+        code = text_of(answer, "code")
+        if not _CODE.fullmatch(code):
+            self.close()
+            raise VmbackupError("wire_malformed", "The store's refusal has no code.")
+        raise StoreRefusal(code, plain_words(text_of(answer, "message")), plain_words(text_of(answer, "hint")))
 
     def _send(self, data: Union[bytes, memoryview]) -> None:
-        view = memoryview(data)
-        while view:
-            try:
-                view = view[os.write(self._in.fileno(), view) :]
-            except BlockingIOError:
-                if not select.select([], [self._in], [], self._silence)[1]:
-                    raise self._lost() from None
-            except BrokenPipeError:
-                raise self._lost() from None
+        try:
+            self._connect().send(data)
+        except PeerGone:
+            raise self._lost() from None
 
     def _line(self) -> Dict[str, Any]:
-        while b"\n" not in self._heard:
-            if not self._readable(self._silence):
-                raise self._lost()
-            part = os.read(self._out.fileno(), MAX_LINE)
-            if not part or len(self._heard) > MAX_LINE:
-                raise self._lost()
-            self._heard += part
-        line, rest = bytes(self._heard).split(b"\n", 1)
-        self._heard[:] = rest
+        if self._peer is None:
+            raise VmbackupError("store_link_lost", "The link to the store is not open.")
         try:
-            return decode_line(line + b"\n")
+            return decode_line(self._peer.line())
+        except PeerGone:
+            raise self._lost() from None
         except VmbackupError:
             if self._greeted:
+                self.close()
                 raise
             raise self._lost() from None  # a login shell's chatter, not a receiver
 
-    def _readable(self, timeout: float) -> bool:
-        return bool(select.select([self._out], [], [], timeout)[0])
-
     def _lost(self) -> VmbackupError:
         """End the session and say why it ended, as far as can be told."""
-        child, self._child = self._child, None
-        code = _end(child) if child is not None else None
-        words, greeted = "", self._greeted
-        if self._stderr is not None:
-            size = self._stderr.seek(0, os.SEEK_END)
-            self._stderr.seek(max(0, size - _STDERR_TAIL))
-            words = self._stderr.read().decode("utf-8", "replace").strip()
+        peer, self._peer = self._peer, None
+        code, words = peer.end() if peer is not None else (None, "")
+        greeted = self._greeted
         self.close()
         return self._blame(code, words, greeted)
-
-    @property
-    def _in(self) -> IO[bytes]:
-        return _piped(self._child.stdin if self._child else None)
-
-    @property
-    def _out(self) -> IO[bytes]:
-        return _piped(self._child.stdout if self._child else None)
-
-
-def _piped(pipe: Optional[IO[bytes]]) -> IO[bytes]:
-    if pipe is None:
-        raise VmbackupError("store_link_lost", "The link to the store is not open.")
-    return pipe
-
-
-def _end(child: subprocess.Popen[bytes]) -> int:
-    """Close the pipes and wait for the child, at most _END seconds before it is killed."""
-    for pipe in (child.stdin, child.stdout):
-        if pipe is not None:
-            pipe.close()
-    try:
-        return child.wait(_END)
-    except subprocess.TimeoutExpired:
-        child.kill()
-        return child.wait()

@@ -53,7 +53,7 @@ def test_a_flipped_bit_is_refused_and_sent_again_when_the_source_is_good(
     good = archive.read_bytes()
     archive.write_bytes(b"y" + good[1:])
     with wire() as link:
-        refused("backup_damaged", lambda: send_backup(link, str(staged), VM, new_id()))
+        refused("staged_backup_damaged", lambda: send_backup(link, str(staged), VM, new_id()))
         assert not (store / "web%2001" / new_id()).exists()
         archive.write_bytes(good)
         assert send_backup(link, str(staged), VM, new_id()).bytes_sent == len(good)
@@ -211,7 +211,7 @@ def test_a_receiver_that_is_killed_while_it_takes_bytes_is_gone_on_with(
     link = wire()
     link.put(VM, new_id(), "archive.tar.gz", 0, b"x" * 1_000_000)
     link.settle()
-    os.kill(link._child.pid, signal.SIGKILL)
+    os.kill(link._peer.pid, signal.SIGKILL)
     with link:
         sent = send_backup(link, str(staged), VM, new_id(), sleep=lambda seconds: None)
     assert (store / "web%2001" / new_id() / "manifest.json").is_file()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import signal
 import threading
 import time
 from pathlib import Path
@@ -25,6 +26,11 @@ from ansible_collections.vmbackup.esx.plugins.module_utils.core.store.sender imp
 from ansible_collections.vmbackup.esx.plugins.module_utils.core.store.stream_sink import StreamedBackup
 
 VM = "web 01"
+
+
+def noise(seed: int, size: int) -> bytes:
+    """Return bytes that only the seed decides (randbytes needs Python 3.9)."""
+    return random.Random(seed).getrandbits(8 * size + 8).to_bytes(size + 1, "big")[1:]
 
 
 class CutLink(LocalLink):
@@ -73,7 +79,7 @@ def test_a_stream_over_a_link_that_keeps_breaking_arrives_exact(
     monkeypatch.setattr(stream_sink, "PUT", 1000)
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
     shutil.rmtree(store)
-    content = random.Random(seed).randbytes(size)
+    content = noise(seed, size)
     link = CutLink(str(store), seed, 0.08)
     with StreamedBackup(link, VM, new_id()) as growing:
         sink = growing.sink("archive.tar.gz")
@@ -91,7 +97,7 @@ def test_a_copy_over_a_link_that_keeps_breaking_arrives_exact(seed: int, stage: 
     shutil.rmtree(store)
     staging = store.parent / "staging"
     shutil.rmtree(staging, ignore_errors=True)
-    content = random.Random(seed).randbytes(5_500_000)
+    content = noise(seed, 5_500_000)
     staged = stage(new_id(), content)
     send_backup(CutLink(str(store), seed, 0.2), str(staged), VM, new_id(), sleep=lambda seconds: None)
     assert (store / "web%2001" / new_id() / "archive.tar.gz").read_bytes() == content
@@ -126,7 +132,7 @@ def test_a_store_that_lost_confirmed_bytes_ends_the_stream(store: Path, new_id: 
 def test_a_receiver_that_dies_again_and_again_costs_nothing_but_time(
     stage: Any, store: Path, wire: Any, new_id: Any
 ) -> None:
-    content = random.Random(5).randbytes(40_000_000)
+    content = noise(5, 40_000_000)
     staged = stage(new_id(), content)
     link, over = wire(), threading.Event()
 
@@ -134,9 +140,9 @@ def test_a_receiver_that_dies_again_and_again_costs_nothing_but_time(
         for _turn in range(4):
             if over.wait(0.3):
                 return
-            child = link._child
-            if child is not None and child.poll() is None:
-                child.kill()
+            peer = link._peer
+            if peer is not None:
+                os.kill(peer.pid, signal.SIGKILL)
 
     killer = threading.Thread(target=kill_often)
     killer.start()
@@ -163,3 +169,56 @@ def test_an_address_is_a_host_or_a_path(wrong: Any) -> None:
     with pytest.raises(VmbackupError) as caught:
         StoreAddress(**wrong)
     assert caught.value.code == "store_address_invalid"
+
+
+class HollowLink(LocalLink):
+    """A link that comes back each time, takes bytes and loses its session before it confirms one."""
+
+    unacknowledged = 0
+
+    def put(self, *arguments: Any) -> None:
+        self.unacknowledged += len(arguments[-1])
+
+    def settle(self) -> None:
+        if self.unacknowledged:
+            self.unacknowledged = 0
+            raise VmbackupError("store_link_lost", "cut")
+
+    def reconnect(self) -> None:
+        self.unacknowledged = 0
+
+
+def test_a_link_that_keeps_coming_back_for_nothing_ends(store: Path, stage: Any, new_id: Any) -> None:
+    now = [0.0]
+    time_passes = {"clock": lambda: now[0], "sleep": lambda seconds: now.__setitem__(0, now[0] + seconds)}
+    sink = stream_sink.StreamSink(HollowLink(str(store)), VM, new_id(), "archive.tar.gz", retry_for=60, **time_passes)
+    with pytest.raises(VmbackupError) as caught:
+        sink.write(bytes(40 << 20))
+        sink.close()
+    assert caught.value.code == "store_link_lost" and now[0] < 70
+    with pytest.raises(VmbackupError) as caught:
+        send_backup(HollowLink(str(store)), str(stage(new_id())), VM, new_id(), retry_for=60, **time_passes)
+    assert caught.value.code == "store_link_lost" and now[0] < 140
+
+
+def test_a_break_after_a_long_healthy_time_has_all_of_its_patience(store: Path, new_id: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr(stream_sink, "PUT", 1000)
+    now = [0.0]
+    link = LocalLink(str(store))
+    sink = stream_sink.StreamSink(
+        link, VM, new_id(), "archive.tar.gz", retry_for=60,
+        clock=lambda: now[0], sleep=lambda seconds: now.__setitem__(0, now[0] + seconds),
+    )  # fmt: skip
+    real = link.put
+    for _ in range(3):
+        breaks = iter([True, False, False])
+
+        def put(*arguments: Any, breaks: Any = breaks) -> None:
+            if next(breaks):
+                raise VmbackupError("store_link_lost", "cut")
+            real(*arguments)
+
+        link.put = put  # type: ignore[method-assign]
+        sink.write(bytes(1000))
+        now[0] += 3600
+    assert (store / "web%2001" / ".incoming" / new_id() / "archive.tar.gz").stat().st_size == 3000
