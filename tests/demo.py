@@ -9,6 +9,7 @@ Invariant: what it says was compared was compared here, with plain tools; it exi
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -35,12 +36,11 @@ def main() -> int:
             if prepared.returncode:
                 print(prepared.stdout + prepared.stderr)
                 return 1
-            good = back_up(site) and all([check(site, name, witness) for name, witness in watched.items()])
+            watched = back_up(site)
+            held = [check(site, name, witness) for name, witness in watched.items()]
+    good = bool(held) and all(held)
     say("{} after {:.0f} s.".format("All of it held" if good else "IT DID NOT HOLD", time.monotonic() - started))
     return 0 if good else 1
-
-
-watched: dict[str, Witness] = {}
 
 
 def make_vms(site: LabSite, folder: Path) -> None:
@@ -50,7 +50,10 @@ def make_vms(site: LabSite, folder: Path) -> None:
     control.create_vm("web01", disks=[{"image": images[0]}], power="on")
     control.create_vm(
         "db01",
-        disks=[{"image": images[1]}, {"image": images[2], "controller": "nvme", "datastore": "datastore2", "thin": False}],
+        disks=[
+            {"image": images[1]},
+            {"image": images[2], "controller": "nvme", "datastore": "datastore2", "thin": False},
+        ],
         power="on",
     )
     control.snapshot("db01", "before the upgrade")  # a user's own: it must survive
@@ -59,30 +62,42 @@ def make_vms(site: LabSite, folder: Path) -> None:
         site.add_guest(name)
 
 
-def back_up(site: LabSite) -> bool:
-    """Run the playbook while the guests write; print its summary and what it cost the guests."""
-    control = site.esx["esx1"].control
+def back_up(site: LabSite) -> dict[str, Witness]:
+    """Run the playbook while the guests write; print its summary and what it cost the guests.
+
+    Returns each VM's witness, or nothing when the playbook failed.
+    """
+    control, watched = site.esx["esx1"].control, {}
     say("2. Backing up all three by playbooks/full_backup.yml, while web01 and db01 write without pause")
     with ExitStack() as stack:
         for name in (*WRITERS, "files01"):
             watched[name] = stack.enter_context(Witness(control, name))
         for name in WRITERS:
             control.start_writer(name)
-        argv = [str(Path(sys.executable).with_name("ansible-playbook")), str(CHECKOUT / "playbooks" / "full_backup.yml")]
+        argv = [
+            str(Path(sys.executable).with_name("ansible-playbook")),
+            str(CHECKOUT / "playbooks" / "full_backup.yml"),
+        ]
         done = subprocess.run(argv, env={**os.environ, **site.environment}, capture_output=True, text=True, check=False)
         for name in WRITERS:
             told = control.stop_writer(name)
-            print("   {}: {} writes went on, the longest waited {:.0f} ms".format(name, told["writes"], told["max_stall_ms"]))
-    print(summary_of(done.stdout))
+            print(
+                "   {}: {} writes went on, the longest waited {:.0f} ms".format(
+                    name, told["writes"], told["max_stall_ms"]
+                )
+            )
     if done.returncode:
         print(done.stdout + done.stderr)
-    return done.returncode == 0
+        return {}
+    print("\n".join("   " + line for line in summary_of(done.stdout)))
+    return watched
 
 
-def summary_of(output: str) -> str:
-    """Return the lines that the playbook's summary printed."""
-    lines = output.partition("Show each VM's result")[2].partition("]\n")[0].splitlines()
-    return "\n".join("   " + line.strip().strip('",') for line in lines if line.strip().startswith('"'))
+def summary_of(output: str) -> list[str]:
+    """Return the lines of the playbook's summary, which Ansible prints as JSON."""
+    shown = output.partition("Show each VM's result")[2].partition("=> ")[2]
+    lines: list[str] = json.JSONDecoder().raw_decode(shown)[0]["msg"]
+    return lines
 
 
 def check(site: LabSite, name: str, witness: Witness) -> bool:
@@ -100,7 +115,9 @@ def check(site: LabSite, name: str, witness: Witness) -> bool:
         "sha256sum -c and tar xzf read it": True,
         f"{len(wanted)} disk(s) equal the VM's at the snapshot, byte for byte": unpacked == wanted,
         "the .vmx names the archive's own disks": "-00000" not in vmx,
-        "no snapshot of ours is left; the user's are: {}".format(left or "none"): not [n for n in left if "vmbackup" in n],
+        "no snapshot of ours is left; the user's are: {}".format(left or "none"): not [
+            n for n in left if "vmbackup" in n
+        ],
     }
     say(f"3. {name}: {backup}")
     for text, held in rows.items():

@@ -35,7 +35,7 @@ options:
     type: str
     choices: [copy, failed, usage]
     default: failed
-  message:
+  text:
     description:
       - What happened, for people. It is cut at 4,000 characters.
     type: str
@@ -54,7 +54,7 @@ EXAMPLES = r"""
   vmbackup.esx.backup_note:
     vm: web01
     kind: failed
-    message: The snapshot could not be taken.
+    text: The snapshot could not be taken.
     store:
       host: store.example.org
       key_file: /etc/vmbackup/store_key
@@ -88,13 +88,13 @@ from ansible_collections.vmbackup.esx.plugins.module_utils.core.store.ssh_link i
 from ansible_collections.vmbackup.esx.plugins.module_utils.glue.boundary import Params, Plan, Result, run
 from ansible_collections.vmbackup.esx.plugins.module_utils.glue.store_options import store_address, store_spec
 
-LONGEST_MESSAGE = 4000
+LONGEST_TEXT = 4000
 
 SPEC: Dict[str, Any] = {
     "vm": {"type": "str", "required": True},
     "backup_id": {"type": "str"},
     "kind": {"type": "str", "choices": ["copy", "failed", "usage"], "default": "failed"},
-    "message": {"type": "str", "default": ""},
+    "text": {"type": "str", "default": ""},
     "data": {"type": "dict", "default": {}},
     **store_spec(),
 }
@@ -105,7 +105,7 @@ def make_plan(params: Params) -> Plan:
     folder_name(params["vm"])
     if params["backup_id"]:
         parse_backup_id(params["backup_id"])
-    body = {"message": params["message"][:LONGEST_MESSAGE], "data": params["data"]}
+    body = {"message": params["text"][:LONGEST_TEXT], "data": params["data"]}
     record = as_record(params["kind"], params["backup_id"] or None, body)
     return Plan(
         True,

@@ -3,13 +3,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Build and run the simulator.
 
-Owns the binary's cache (built again when a source is newer, once even if several ask) and one process per Simulator: when ``start``
-has returned it answers, when ``stop`` has returned it is gone.
+Owns the binaries' cache (one for each state of the sources, so checkouts never take one another's; built once even if
+several ask) and one process per Simulator: when ``start`` has returned it answers, when ``stop`` has returned it is gone.
 """
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import select
@@ -22,6 +23,7 @@ from .control import Control
 SOURCES = Path(__file__).parent / "esxsim"
 GO_PACKAGES = "/usr/share/gocode"
 START_LIMIT = 30.0
+KEPT = 8  # binaries
 
 
 class SimulatorError(Exception):
@@ -34,7 +36,7 @@ def cache_folder() -> Path:
 
 
 def build(race: bool = False) -> Path:
-    """Build the simulator if a source is newer than the binary, and return the binary.
+    """Build the simulator unless there is a binary of these very sources, and return the binary.
 
     :param race: build with Go's race detector (VMBACKUP_RACE=1 asks for the same).
     :raises SimulatorError: with the compiler's words.
@@ -42,13 +44,29 @@ def build(race: bool = False) -> Path:
     race = race or bool(os.environ.get("VMBACKUP_RACE"))
     folder = cache_folder()
     folder.mkdir(parents=True, exist_ok=True)
-    binary = folder / ("esxsim-race" if race else "esxsim")
     with (folder / "esxsim.lock").open("w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        newest = max(source.stat().st_mtime for source in SOURCES.glob("*.go"))
-        if not binary.exists() or binary.stat().st_mtime < newest:
+        binary = folder / "-".join(["esxsim", *(["race"] if race else []), _fingerprint()])
+        if not binary.exists():
             _compile(binary, race)
+            _forget_old(folder)
     return binary
+
+
+def _fingerprint() -> str:
+    """Return a digest of the sources' names and contents."""
+    digest = hashlib.sha256()
+    for source in sorted(SOURCES.glob("*.go")):
+        content = source.read_bytes()
+        digest.update(f"{source.name} {len(content)}\n".encode() + content)
+    return digest.hexdigest()[:16]
+
+
+def _forget_old(folder: Path) -> None:
+    """Keep the newest few binaries; one that still runs loses its name, not its content."""
+    built = sorted(folder.glob("esxsim-*"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for binary in built[KEPT:]:
+        binary.unlink()
 
 
 def _compile(binary: Path, race: bool) -> None:

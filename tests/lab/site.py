@@ -86,10 +86,8 @@ class LabSite:
     @property
     def environment(self) -> dict[str, str]:
         """What ansible-playbook needs beside the inventory: the lab's CA, and no host key questions."""
-        bundle = str(self.authority_bundle)
         return {
-            "REQUESTS_CA_BUNDLE": bundle,
-            "SSL_CERT_FILE": bundle,
+            "REQUESTS_CA_BUNDLE": str(self.authority_bundle),
             "ANSIBLE_INVENTORY": str(self.inventory.folder),
             "ANSIBLE_INVENTORY_UNPARSED_FAILED": "1",
             # Connections of an earlier lab at the same address must not be taken for this one's.

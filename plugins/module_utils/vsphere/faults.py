@@ -54,8 +54,8 @@ def certificate_error(what: str, fault: BaseException) -> VmbackupError:
     return VmbackupError(
         "esx_certificate",
         "{}: the certificate is not trusted: {}".format(what, _said(fault)),
-        "put the CA into the system's trust store, or name its file in the environment variable SSL_CERT_FILE of this "
-        "node; validate_certs=false trusts any certificate",
+        "put the CA into the system's trust store, or name its file in the environment variable REQUESTS_CA_BUNDLE of "
+        "this node; validate_certs=false trusts any certificate",
     )
 
 

@@ -196,7 +196,8 @@ def _plain_stub(stub: Any) -> Any:
 def _trust(validate: bool) -> None:
     """Make REQUESTS_CA_BUNDLE mean what vmware.vmware documents, in whichever way pyVmomi speaks HTTPS.
 
-    requests lets the variable beat verify=False, and the ssl module does not know it.
+    requests lets the variable beat verify=False, and the ssl module does not know it. It beats SSL_CERT_FILE, which
+    speaks to every program.
     """
     if not validate:
         os.environ.pop("REQUESTS_CA_BUNDLE", None)
@@ -204,7 +205,7 @@ def _trust(validate: bool) -> None:
         return
     bundle = os.environ.get("REQUESTS_CA_BUNDLE")
     if bundle:
-        os.environ.setdefault("SSL_CERT_DIR" if os.path.isdir(bundle) else "SSL_CERT_FILE", bundle)
+        os.environ["SSL_CERT_DIR" if os.path.isdir(bundle) else "SSL_CERT_FILE"] = bundle
 
 
 def _refused(what: str, error: ApiAccessError) -> VmbackupError:

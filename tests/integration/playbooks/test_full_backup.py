@@ -144,9 +144,7 @@ def test_an_empty_run_fails(play: Play, tmp_path: Path) -> None:
     assert play("full_backup.yml", "--limit", "esx_hosts").rc != 0
 
 
-def test_the_users_own_tasks_run_before_and_after_the_snapshot(
-    fresh_vm: Make, play: Play, tmp_path: Path
-) -> None:
+def test_the_users_own_tasks_run_before_and_after_the_snapshot(fresh_vm: Make, play: Play, tmp_path: Path) -> None:
     variables: dict[str, Any] = {}
     for moment in ("before", "after"):
         tasks = tmp_path / f"{moment}.yml"

@@ -25,7 +25,9 @@ def records(root: Path, vm: str) -> list[dict[str, Any]]:
 
 def test_policy_per_vm_and_records_of_each_phase(lab: LabSite, fresh_vm: Make, play: Play) -> None:
     logged = fresh_vm(power="on", variables={"vmbackup_include_logs": True, "vmbackup_quiesce": "never"})
-    plain = fresh_vm(power="on", variables={"vmbackup_codec": "zlib", "vmbackup_level": 6, "vmbackup_quiesce": "required"})
+    plain = fresh_vm(
+        power="on", variables={"vmbackup_codec": "zlib", "vmbackup_level": 6, "vmbackup_quiesce": "required"}
+    )
     done = play("full_backup.yml", "--limit", f"{logged.name},{plain.name}")
     assert done.rc == 0, done.output
 

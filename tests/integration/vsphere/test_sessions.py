@@ -42,7 +42,7 @@ def test_a_certificate_that_is_not_trusted_is_named(site):
     error = refusal(lambda: Session.open(replace(connection(site), validate_certs=True)))
     assert error.code == "esx_certificate"
     assert "validate_certs" in error.hint
-    assert "SSL_CERT_FILE" in error.hint
+    assert "REQUESTS_CA_BUNDLE" in error.hint
 
 
 @pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"])
