@@ -191,6 +191,8 @@ def _chains(layout: Any, snapshot_moid: Optional[str]) -> Dict[int, List[List[in
 def _frozen_disk(
     disk: DiskFacts, chains: Dict[int, List[List[int]]], files: Dict[int, FileFacts], names: ArchiveNames
 ) -> FrozenDisk:
+    if disk.backing.startswith("rdm"):
+        raise _unsupported(disk, disk.path, "is mapped from a raw device, whose content is no file of a datastore")
     if disk.key not in chains:
         raise _unknown("disk '{}'".format(disk.label), "layoutEx has no chain for it")
     links = tuple(_link(disk, [files[key] for key in unit if key in files]) for unit in chains[disk.key])
@@ -211,15 +213,9 @@ def _link(disk: DiskFacts, files: List[FileFacts]) -> FrozenLink:
     descriptors = [each for each in files if each.kind == "diskDescriptor"]
     extents = [each for each in files if each.kind == "diskExtent"]
     if len(descriptors) != 1 or len(extents) != 1:
-        raise VmbackupError(
-            "transport_unsupported",
-            "Disk '{}' has the link {} with {} descriptors and {} extents; the datastore transport reads links with one "
-            "of each (vSAN and vVol have no extent).".format(
-                disk.label, ", ".join(each.path for each in files) or disk.path, len(descriptors), len(extents)
-            ),
-            "Move the disk to a VMFS or NFS datastore, set transport to another way, or leave the disk out by "
-            "exclude_disks: ['{}'].".format(disk.label),
-        )
+        found = "has {} descriptors and {} extents, where one of each can be read (vSAN and vVol have no extent)"
+        paths = ", ".join(each.path for each in files) or disk.path
+        raise _unsupported(disk, paths, found.format(len(descriptors), len(extents)))
     return FrozenLink(descriptors[0].path, extents[0].path, extents[0].size)
 
 
@@ -243,6 +239,15 @@ def _rest(
     for each in files:
         if each.path not in taken:
             yield each.path, each.kind, _LEFT.get(each.kind, _NOT_KNOWN)
+
+
+def _unsupported(disk: DiskFacts, link: str, cause: str) -> VmbackupError:
+    return VmbackupError(
+        "transport_unsupported",
+        "The datastore transport cannot read disk '{}': its link {} {}.".format(disk.label, link, cause),
+        "Move the disk to a VMFS or NFS datastore, set transport to another way, or leave the disk out by "
+        "exclude_disks: ['{}'].".format(disk.label),
+    )
 
 
 def _unknown(what: str, cause: str) -> VmbackupError:
