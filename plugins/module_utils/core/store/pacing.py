@@ -68,9 +68,9 @@ class Patience:
     def wait(self, error: VmbackupError) -> None:
         """Pause before the next attempt; raises `error` when time does not heal it, or, with how long, when time is up.
 
-        After a break, the writer's lock may still be held by the dead session: that heals as well.
+        A writer's lock heals as well: its session is dead, or is about to commit what this one would.
         """
-        heals = error.code in RETRYABLE or (error.code == "backup_in_use" and self._broken_since is not None)
+        heals = error.code in RETRYABLE or error.code == "backup_in_use"
         if self._broken_since is None:
             self._broken_since = self._clock()
         left = self._broken_since + self._retry_for - self._clock()
