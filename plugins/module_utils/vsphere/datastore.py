@@ -48,16 +48,17 @@ class DatastoreReader:
     def open(self, path: str, size: Optional[int] = None, *, streaming: bool = False) -> DatastoreFile:
         """Open `[datastore] folder/name`.
 
-        size: bytes that layoutEx tells; None asks the server. streaming: reads follow one another.
+        size: bytes; None asks the server, for layoutEx tells the space that a file takes, which is less where it is thin.
+        streaming: reads follow one another.
         """
         return DatastoreFile(self._server, path, size, streaming)
 
-    def open_delta(self, path: str, size: int, scratch: str, blocks: int) -> DeltaFile:
+    def open_delta(self, path: str, scratch: str, blocks: int) -> DeltaFile:
         """Open a delta's extent for random reads.
 
         scratch: folder for a copy. blocks: MiB to keep in memory.
         """
-        return DeltaFile(lambda streaming: self.open(path, size, streaming=streaming), scratch, blocks)
+        return DeltaFile(lambda size, streaming: self.open(path, size, streaming=streaming), scratch, blocks)
 
     def read_small(self, path: str, largest: int = _LARGEST_SMALL_FILE) -> bytes:
         """Return a small file whole; raises download_large, and the errors of DatastoreFile."""
@@ -85,8 +86,8 @@ class DatastoreReader:
         for disk in frozen.disks:
             self.check_links(disk)
             for link in disk.links:
-                with self.open(link.extent, link.size) as extent:
-                    extent.read_into(0, memoryview(bytearray(min(SECTOR, link.size))))
+                with self.open(link.extent) as extent:
+                    extent.read_into(0, memoryview(bytearray(min(SECTOR, extent.size))))
 
 
 def require_readable(session: Session, vm_obj: Any, exclude_disks: Iterable[str] = ()) -> None:
@@ -109,8 +110,8 @@ def disk_source(reader: DatastoreReader, disk: FrozenDisk, scratch: str) -> Iter
     base, *links = disk.links
     blocks = max(1, _BLOCKS // max(1, len(links)))
     with ExitStack() as opened:
-        flat = opened.enter_context(reader.open(base.extent, base.size, streaming=True))
-        deltas = [opened.enter_context(reader.open_delta(link.extent, link.size, scratch, blocks)) for link in links]
+        flat = opened.enter_context(reader.open(base.extent, disk.capacity, streaming=True))
+        deltas = [opened.enter_context(reader.open_delta(link.extent, scratch, blocks)) for link in links]
         yield MergedDisk(flat, deltas, disk.capacity)
 
 

@@ -44,7 +44,7 @@ class DatastoreFile:
         self._since_break = 0
         self._known = size
         if size is None:
-            self._retried(lambda: self._ask(0, None))
+            self._retried(lambda: self._ask(0, None if streaming else 1))
         assert self._known is not None
         self.size: int = self._known
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The extent of a delta, read at random over a network.
 
-Invariants: at most one request per MiB of the extent, and one more, however its grains lie; memory is bounded, and
+Invariants: at most one request per MiB of the extent, and two more, however its grains lie; memory is bounded, and
 disk space by the extent's size.
 """
 
@@ -30,13 +30,13 @@ class DeltaFile:
     cost is at most twice the smaller one, with nothing known beforehand.
     """
 
-    def __init__(self, open_file: Callable[[bool], DatastoreFile], scratch: str, blocks: int) -> None:
-        """open_file: opens the extent, to be read from its start to its end or not. scratch: folder for the copy.
+    def __init__(self, open_file: Callable[[Optional[int], bool], DatastoreFile], scratch: str, blocks: int) -> None:
+        """open_file: opens the extent, from its size (None: not known) and whether it is read from its start to its end.
 
-        blocks: how many are kept in memory.
+        scratch: folder for the copy. blocks: how many are kept in memory.
         """
         self._open_file = open_file
-        self._file = open_file(False)
+        self._file = open_file(None, False)
         self._scratch = scratch
         self._limit = blocks
         self._kept: "OrderedDict[int, bytearray]" = OrderedDict()
@@ -100,7 +100,7 @@ class DeltaFile:
         except OSError as error:
             raise self._full(error) from error
         try:
-            with self._open_file(True) as file:
+            with self._open_file(self.size, True) as file:
                 self._transfer(file, copy.fileno())
         except OSError as error:
             copy.close()

@@ -43,11 +43,13 @@ LeftOutFile = Tuple[str, str, str]
 
 @dataclass(frozen=True)
 class FrozenLink:
-    """A link of a disk's chain. descriptor, extent: `[datastore] folder/name`. size: bytes of the extent."""
+    """A link of a disk's chain. descriptor, extent: `[datastore] folder/name`.
+
+    layoutEx tells no length: its sizes are the space that files take (vim.vm.StorageInfo.UsageOnDatastore).
+    """
 
     descriptor: str
     extent: str
-    size: int
 
 
 @dataclass(frozen=True)
@@ -216,7 +218,7 @@ def _link(disk: DiskFacts, files: List[FileFacts]) -> FrozenLink:
         found = "has {} descriptors and {} extents, where one of each can be read (vSAN and vVol have no extent)"
         paths = ", ".join(each.path for each in files) or disk.path
         raise _unsupported(disk, paths, found.format(len(descriptors), len(extents)))
-    return FrozenLink(descriptors[0].path, extents[0].path, extents[0].size)
+    return FrozenLink(descriptors[0].path, extents[0].path)
 
 
 def _adapter(disk: DiskFacts) -> str:

@@ -149,9 +149,7 @@ def _look(session: Session, vm_obj: Any, order: FullOrder, held: HeldSnapshot) -
 def _require_still(before: FrozenVm, after: FrozenVm) -> None:
     """Raise when links were merged or moved under the reader: ESX gives the name of a deleted delta to the next one."""
     for disk, now in zip(before.disks, after.disks):
-        if [(link.descriptor, link.extent) for link in disk.links] != [
-            (link.descriptor, link.extent) for link in now.links
-        ]:
+        if disk.links != now.links:
             raise VmbackupError(
                 "disks_moved",
                 "The files of disk '{}' changed while it was read, from {} to {}.".format(

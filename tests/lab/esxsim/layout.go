@@ -32,10 +32,13 @@ func (b *layoutBuilder) add(dsPath, kind string) int32 {
 	if err != nil {
 		return -1
 	}
-	used := storeOf(dsPath).usage(localPath(dsPath), st)
+	size, used := st.Size(), storeOf(dsPath).usage(localPath(dsPath), st)
+	if kind == "diskExtent" { // layoutEx breaks up the committed space (vim.vm.StorageInfo.UsageOnDatastore): not the length
+		size = used
+	}
 	key := int32(len(b.keys))
 	b.keys[dsPath], b.committed = key, b.committed+used
-	b.ex.File = append(b.ex.File, types.VirtualMachineFileLayoutExFileInfo{Key: key, Name: dsPath, Type: kind, Size: st.Size(),
+	b.ex.File = append(b.ex.File, types.VirtualMachineFileLayoutExFileInfo{Key: key, Name: dsPath, Type: kind, Size: size,
 		UniqueSize: used, Accessible: types.NewBool(true)})
 	switch kind {
 	case "nvram", "snapshotList":
