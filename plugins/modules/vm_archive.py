@@ -211,8 +211,8 @@ def told(result: FullResult) -> Result:
         "bytes_read": result.reading.packed.bytes_read,
         "consistency": manifest.consistency,
         "left_out": [vars(each) for each in manifest.left_out],
-        "read_seconds": round(result.held.read_seconds, 1),
-        "snapshot_open_seconds": round(result.held.open_seconds, 1),
+        "read_seconds": round(result.held.read_seconds, 3),
+        "snapshot_open_seconds": round(result.held.open_seconds, 3),
         "lease_failures": result.held.lease.failures,
         "reason": "{} packed into {} ({}), snapshot open for {}".format(
             readable_bytes(result.reading.packed.bytes_read),

@@ -18,12 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Dict, List
 
+from .document import CACHE, write_table
 from .image import make_image
-
-ROOT = Path(__file__).resolve().parents[2]
-CACHE = ROOT / ".build" / "bench"
-DOCUMENT = ROOT / "docs" / "performance.md"
-BEGIN, END = "<!-- packing: begin -->", "<!-- packing: end -->"
 
 PEERS = {
     "tar, gzip -6": "gzip -6",
@@ -59,7 +55,7 @@ def main(rounds: int) -> None:
             print(f"round {number + 1}: {name}: {runs[name][-1]}", flush=True)
     table = render({name: _median(costs) for name, costs in runs.items()}, image, rounds)
     print(table)
-    _write(table)
+    write_table("packing", table)
 
 
 def measure(command: List[str], out: Path) -> Cost:
@@ -126,10 +122,3 @@ def _median(costs: List[Cost]) -> Cost:
         costs[0].size,
         max(c.memory for c in costs),
     )
-
-
-def _write(table: str) -> None:
-    text = DOCUMENT.read_text() if DOCUMENT.exists() else f"# Performance\n\n{BEGIN}\n{END}\n"
-    before, _begin, rest = text.partition(BEGIN)
-    _old, _end, after = rest.partition(END)
-    DOCUMENT.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}")
