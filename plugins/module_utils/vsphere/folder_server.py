@@ -71,11 +71,12 @@ class FolderServer:
 
 def _tls(validate: bool) -> ssl.SSLContext:
     """Return the certificate policy: the system's CAs and those of REQUESTS_CA_BUNDLE, or none."""
-    context = ssl.create_default_context()
     if not validate:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # the default one would load every CA, for nothing
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
         return context
+    context = ssl.create_default_context()
     bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
     if bundle:
         context.load_verify_locations(**{"capath" if os.path.isdir(bundle) else "cafile": bundle})
