@@ -139,9 +139,14 @@ vm:
 import atexit
 import os
 from datetime import datetime, timedelta, timezone
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Optional, Tuple
 
-from ansible_collections.vmbackup.esx.plugins.module_utils.core.vm.coverage import CoveragePolicy, judge
+from ansible_collections.vmbackup.esx.plugins.module_utils.core.vm.coverage import (
+    CoveragePolicy,
+    Judgement,
+    judge,
+)
+from ansible_collections.vmbackup.esx.plugins.module_utils.core.vm.facts import VmFacts
 from ansible_collections.vmbackup.esx.plugins.module_utils.core.vm.lease import Lease, utc_text
 from ansible_collections.vmbackup.esx.plugins.module_utils.core.vm.owner_lock import (
     find_owner,
@@ -202,6 +207,12 @@ class Order:
         """Remove the orphans; return the ids of their backups."""
         return reap(self.session, self.machine, found.orphans, timeout=self.timeout)
 
+    def judged(self) -> Tuple[VmFacts, Judgement]:
+        """Look at the VM and judge it."""
+        facts = read_facts(self.session, self.machine)
+        policy = CoveragePolicy(frozenset(self.params["allow"]), frozenset(self.params["exclude_disks"]))
+        return facts, judge(facts, policy)
+
     def require_readable(self) -> None:
         """Refuse a VM whose disks could be frozen but not read."""
         require_readable(self.session, self.machine, self.params["exclude_disks"])
@@ -219,12 +230,14 @@ class Order:
 
 
 def plan_present(order: Order) -> Plan:
-    """Plan the snapshot: judged, then found, or planned with what is to be reaped first."""
-    facts = read_facts(order.session, order.machine)
-    policy = CoveragePolicy(frozenset(order.params["allow"]), frozenset(order.params["exclude_disks"]))
-    judgement = judge(facts, policy)
-    judgement.require()
+    """Plan the snapshot: judged, then found, or planned with what is to be reaped first.
+
+    With orphans, the VM that counts is the one without them: it is judged when they are gone, and they go in any case.
+    """
     found = order.look()
+    facts, judgement = order.judged()
+    if not found.orphans:
+        judgement.require()
     ground: Dict[str, Any] = {
         "backup_id": required_backup_id(order.params),
         "vm": order.identity,
@@ -241,7 +254,7 @@ def plan_present(order: Order) -> Plan:
             False, "The snapshot is there.", {**ground, **shown(found.mine[0])}, apply=lambda: keep(order, found)
         )
     require_free(order.session, order.machine, found)
-    if not found.orphans:  # with orphans, the chains that count are those without them
+    if not found.orphans:
         order.require_readable()
     if facts.power_state == "powered_off":
         return Plan(
@@ -269,7 +282,11 @@ def keep(order: Order, found: Standing) -> Result:
 def prepare(order: Order, found: Standing) -> Result:
     """Lock and reap; what a powered-off VM needs."""
     order.lock()
-    return {"reaped": order.reap(found)}
+    reaped = order.reap(found)
+    if reaped:
+        order.judged()[1].require()
+        order.require_readable()
+    return {"reaped": reaped}
 
 
 def take(order: Order, found: Standing) -> Result:
@@ -284,6 +301,7 @@ def take(order: Order, found: Standing) -> Result:
         found = order.look()
         require_free(order.session, order.machine, found)
         reaped += order.reap(found)
+        order.judged()[1].require()  # the wait may have been long
         if reaped:
             order.require_readable()
         order.lock()

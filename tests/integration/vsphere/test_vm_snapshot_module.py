@@ -11,10 +11,13 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, Dict
 
 import pytest
+
+from .given import lease
 
 ID, OTHER = "20261122T010000Z-full-7f3a", "20261122T020000Z-full-0001"
 
@@ -166,6 +169,16 @@ def test_a_second_run_gives_way_while_the_first_lives_and_reaps_when_it_is_dead(
     second = controller.call(backup_id=OTHER)
     assert second["reaped"] == [ID], second
     assert controller.machine.names() == ["vmbackup-" + OTHER]
+
+
+def test_what_a_dead_run_left_goes_though_the_vm_is_refused(controller):
+    long_ago = datetime.now(timezone.utc).replace(microsecond=0) - timedelta(hours=1)
+    left = lease("dead", controller_id="control02", renewed=long_ago)
+    controller.machine.control.snapshot(controller.machine.name, left.name, left.description)
+    controller.machine.control.set_vm(controller.machine.name, disk_modes={"1": "independent_persistent"})
+    refused = controller.call()
+    assert refused["code"] == "coverage_refused", refused
+    assert controller.machine.names() == []
 
 
 def test_a_dead_run_of_another_controller_is_waited_for(controller):
