@@ -70,6 +70,8 @@ def docs(part: Part) -> None:
 def galaxy(part: Part) -> None:
     """Build the collection and have Galaxy's importer judge it."""
     make_venv("galaxy")
+    # The importer reads the documentation with no collection beside ours, but for those of its Python.
+    _link_dependencies(_site_packages("galaxy"))
     out = CACHE / "galaxy"
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
@@ -137,12 +139,16 @@ def _quick_run(part: Part, name: str) -> None:
 
 def _link_dependencies(tree: Path) -> None:
     """Put the collections that ours stands on beside it, from the main environment."""
-    packages = next((venv("main") / "lib").glob("python3.*")) / "site-packages" / "ansible_collections"
+    packages = _site_packages("main") / "ansible_collections"
     for namespace in ("community", "vmware"):
         place = tree / "ansible_collections" / namespace / "vmware"
         place.parent.mkdir(parents=True, exist_ok=True)
         if not place.is_symlink():
             place.symlink_to(packages / namespace / "vmware")
+
+
+def _site_packages(name: str) -> Path:
+    return next((venv(name) / "lib").glob("python3.*")) / "site-packages"
 
 
 def _has_tests(folder: str) -> bool:
