@@ -12,9 +12,12 @@ from typing import Any
 import pytest
 
 from ansible_collections.vmbackup.esx.plugins.module_utils.core.errors import VmbackupError
-from ansible_collections.vmbackup.esx.plugins.module_utils.vsphere import frozen
+from ansible_collections.vmbackup.esx.plugins.module_utils.vsphere import frozen, full
 from ansible_collections.vmbackup.esx.plugins.module_utils.vsphere.datastore import require_readable
 from ansible_collections.vmbackup.esx.plugins.module_utils.vsphere.facts import read_facts
+from ansible_collections.vmbackup.esx.plugins.module_utils.vsphere.snapshots import create_snapshot
+from tests.integration.vsphere.given import lease
+from tests.integration.vsphere.test_full import packed
 from tests.integration.vsphere.test_vm_snapshot_module import Controller
 
 
@@ -89,8 +92,6 @@ def test_vm_snapshot_refuses_before_there_is_a_snapshot(make_machine: Any, tmp_p
 
 def test_what_a_dead_run_left_does_not_count(make_machine: Any, tmp_path: Path) -> None:
     """On VMFS 6 our own delta is SEsparse: the chain is judged without those that are to be reaped."""
-    from tests.integration.vsphere.given import lease
-
     machine = make_machine(sesparse=True)
     old = lease("dead")
     old = replace(old, renewed=None)
@@ -100,3 +101,17 @@ def test_what_a_dead_run_left_does_not_count(make_machine: Any, tmp_path: Path) 
     result = Controller(machine, tmp_path).call()
     assert not result.get("failed"), result
     assert result["reaped"] == [old.id]
+
+
+def test_a_frozen_disk_that_the_host_does_not_give_fails_before_anything_is_packed(
+    machine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create_snapshot(machine.session, machine.vm_obj, lease(), quiesce="never", timeout=10.0)
+    extent = frozen.present_disks(machine.session, machine.vm_obj)[1].links[0].extent
+    machine.control.fault("http", method="GET", path=extent, status=403)
+    started = []
+    monkeypatch.setattr(full, "pack", lambda *given, **options: started.append(given))
+    with pytest.raises(VmbackupError) as caught:
+        packed(machine, tmp_path)
+    assert caught.value.code == "download_refused" and extent in str(caught.value)
+    assert not started
