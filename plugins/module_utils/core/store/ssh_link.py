@@ -76,7 +76,7 @@ def blame(address: StoreAddress, code: Optional[int], words: str, greeted: bool)
             "The link to the store {} broke: {}.".format(address, cause),
             "Run the copy again; it goes on where it stopped. Raise retry_for to wait longer.",
         )
-    if "vmbackup-receiver: " in words:
+    if any(line.startswith("vmbackup-receiver: ") for line in words.splitlines()):  # not a shell that lacks it
         return VmbackupError(
             "store_receiver_failed",
             "The receiver on the store {} stopped: {}.".format(address, cause),
