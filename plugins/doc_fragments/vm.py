@@ -79,6 +79,9 @@ options:
     description:
       - How frozen files are read. V(datastore) reads them over HTTPS from VMFS and NFS datastores, of disks with one flat
         extent and with deltas of the kind vmfsSparse above it. V(auto) takes the first way that can read the VM.
+      - A delta whose grains are scattered is copied to the mover to be read, where it needs as much room while its disk is
+        packed. The copy has no name and goes with the process. It lies on the file system of the archive; when that is
+        streamed, in the folder that E(TMPDIR) names, by default C(/var/tmp).
     type: str
     choices: [auto, datastore]
     default: auto

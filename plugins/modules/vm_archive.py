@@ -29,7 +29,8 @@ options:
     description:
       - V(staged) packs into a folder of the mover, for M(vmbackup.esx.archive_copy) to send later.
       - V(pulled) packs into O(destination) as the store itself, because the mover is the store, and verifies there.
-      - V(streamed) packs into the link to O(store), with nothing on the mover's disk. The snapshot stays open while sending.
+      - V(streamed) packs into the link to O(store), with nothing of the archive on the mover's disk. The snapshot stays open
+        while sending.
     type: str
     choices: [staged, streamed, pulled]
     default: staged
@@ -131,8 +132,8 @@ disks:
 """
 
 import atexit
+import os
 import platform
-import tempfile
 from contextlib import ExitStack
 from datetime import datetime, timezone
 from typing import Any, ContextManager, Dict
@@ -252,7 +253,7 @@ def order_of(params: Params) -> FullOrder:
         packing=PackingOptions(
             params["transport"], params["codec"], params["level"], params["threads"], params["include_logs"]
         ),
-        scratch=params["destination"] or tempfile.gettempdir(),
+        scratch=params["destination"] or os.environ.get("TMPDIR") or "/var/tmp",  # /tmp may be memory
         collection_version=COLLECTION_VERSION,
         node=platform.node(),
         now=lambda: datetime.now(timezone.utc),
