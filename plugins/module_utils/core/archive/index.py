@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import struct
 import tempfile
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import BinaryIO, Dict, Iterator, List, NamedTuple
 
 from ..errors import VmbackupError
@@ -101,7 +101,8 @@ class IndexSpill:
 
     def close(self) -> None:
         """Drop the files; harmless when they were."""
-        self._opened.close()
+        with suppress(OSError):  # on a full disk what was not written yet cannot be, and nobody wants it any more
+            self._opened.close()
 
     def _read_back(self, spilled: BinaryIO) -> Iterator[bytes]:
         with self._naming_errors():
