@@ -132,6 +132,8 @@ def _check_links(reader: DatastoreReader, disk: FrozenDisk, live: bool) -> None:
         descriptor = parse_descriptor(data, link.descriptor)
         _check_kind(disk, link, descriptor, _BASE if parent is None else _DELTA)
         _check_place(disk, link, descriptor, parent)
+        if parent is not None:
+            _check_parent(disk, link, descriptor, parent)
         parent = descriptor
 
 
@@ -144,6 +146,18 @@ def _check_kind(disk: FrozenDisk, link: FrozenLink, found: Descriptor, wanted: "
             "vmfsSparse deltas.".format(disk.label, link.descriptor, found.create_type, ", ".join(kinds)),
             "Delete the VM's own snapshots if the link is one's, set transport to another way, or leave the disk out by "
             "exclude_disks: ['{}'].".format(disk.label),
+        )
+
+
+def _check_parent(disk: FrozenDisk, link: FrozenLink, found: Descriptor, parent: Descriptor) -> None:
+    """Raise when a parent was written to under its child: ESX would not open the chain either."""
+    if found.parent_cid != parent.cid:
+        raise VmbackupError(
+            "chain_broken",
+            "Disk '{}': {} stands on a parent with the content id {}, but the parent has {}.".format(
+                disk.label, link.descriptor, found.parent_cid, parent.cid
+            ),
+            "Repair the chain in vSphere, or leave the disk out by exclude_disks.",
         )
 
 
