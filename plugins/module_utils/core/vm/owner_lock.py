@@ -74,14 +74,14 @@ def proves_death(lock_dir: str, instance_uuid: str, *, backup_id: str, controlle
     with _opened(lock_dir, instance_uuid) as file:
         content = _content(file)
         return (
-            _take(file)
-            and namespace is not None
+            namespace is not None
             and content.get("pid_namespace") == namespace
             and content.get("controller_id") == controller_id
             and content.get("backup_id") == backup_id
             and content.get("boot_id") == _boot_id()
             and content.get("mover_is_local") is True
             and _is_dead(content.get("owner"), content.get("owner_start"))
+            and _take(file)  # last: a look at a living run must not come between it and its lock
         )
 
 
