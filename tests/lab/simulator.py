@@ -32,7 +32,8 @@ class SimulatorError(Exception):
 
 def cache_folder() -> Path:
     """Return where builds are kept: VMBACKUP_BUILD, or a folder of the user's cache."""
-    return Path(os.environ.get("VMBACKUP_BUILD") or Path.home() / ".cache" / "vmbackup-esx" / "build")
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(os.environ.get("VMBACKUP_BUILD") or cache / "vmbackup-esx" / "build")
 
 
 def build(race: bool = False) -> Path:
