@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Keeps the lease of a snapshot fresh while its disks are read.
 
-Invariant: the thread ends before `leave` returns, so no renewal races with the removal.
+Invariant: no renewal begins after `leave`; one that is under way ends with its socket's time-out at the latest.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Callable, List, Optional, Type
 
 from ..core.errors import VmbackupError
 
+LONGEST_RENEWAL = 180.0  # seconds: two calls, each within the session's time-out
 RENEW_EVERY = 300.0  # seconds; a lease is old after 30 minutes
 
 
@@ -35,7 +36,7 @@ class LeaseKeeper:
         self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
     ) -> None:
         self._stop.set()
-        self._thread.join()
+        self._thread.join(LONGEST_RENEWAL)
 
     def _run(self) -> None:
         while True:

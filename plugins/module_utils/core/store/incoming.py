@@ -120,7 +120,10 @@ class IncomingBackup:
         return sums
 
     def discard(self) -> None:
-        """Remove what was not committed, and give up the lock; harmless after commit and when repeated."""
+        """Remove what was not committed, and give up the lock; harmless after commit and when repeated.
+
+        What cannot be removed stays where no reader looks, and is swept later: the cause that led here is what counts.
+        """
         if Path(self.path).is_dir() and self._lock.still_held():
-            shutil.rmtree(self.path)
+            shutil.rmtree(self.path, ignore_errors=True)
         self._lock.release(remove=True)
