@@ -61,6 +61,11 @@ class SshServer:
         where = self.address if self.port == 22 else f"[{self.address}]:{self.port}"
         return f"{where} {' '.join(self.host_key.public_line.split()[:2])}"
 
+    @property
+    def pid(self) -> int:
+        """The listener's process; 0 before the start."""
+        return self._daemon.pid
+
     def enrol(self, key: KeyPair, options: str = "") -> None:
         """Let a key in; options as in authorized_keys, such as a forced command."""
         with self.keys_file.open("a") as keys:
@@ -120,8 +125,8 @@ class SshServer:
 
     def _end_sessions(self) -> None:
         """End the server's sessions: their processes have sessions of their own, but the listener as parent."""
-        if self._daemon.pid:
-            subprocess.run(["pkill", "-TERM", "-P", str(self._daemon.pid)], check=False)
+        if self.pid:
+            subprocess.run(["pkill", "-TERM", "-P", str(self.pid)], check=False)
 
 
 def free_port() -> int:
