@@ -5,19 +5,24 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import os
 import shutil
 import subprocess
+import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Callable
+from typing import Any, Callable
 
 import pytest
 
 from ansible_collections.vmbackup.esx.plugins.module_utils.core.errors import VmbackupError
+from ansible_collections.vmbackup.esx.plugins.module_utils.core.store import writer_lock
 from ansible_collections.vmbackup.esx.plugins.module_utils.core.store.folder import StoreTree
 from ansible_collections.vmbackup.esx.plugins.module_utils.core.store.layout import VmFolder
 from ansible_collections.vmbackup.esx.plugins.module_utils.core.store.lineage import find_tip
+from ansible_collections.vmbackup.esx.plugins.module_utils.core.store.link import LocalLink
 from ansible_collections.vmbackup.esx.plugins.module_utils.core.store.manifest import Manifest
 
 Make = Callable[..., Manifest]
@@ -127,3 +132,58 @@ def test_a_full_disk_is_told_as_such(manifest_of: Make, new_id: NewId, tmp_path:
         assert caught.value.code == "store_full"
     finally:
         subprocess.run(["umount", str(small)], check=True)
+
+
+def test_a_new_pack_sweeps_what_dead_ones_left_and_nothing_else(store: Path, new_id: NewId) -> None:
+    tree = StoreTree(str(store))
+    living, dead = tree.incoming("web 01", new_id(suffix="aaaa")), VmFolder(str(store), "web 01")
+    growing = dead.incoming(new_id(suffix="dead"))
+    growing.mkdir()
+    (growing / "archive.tar.gz").write_bytes(b"abc")
+    dead.lock(new_id(suffix="beef")).touch()
+    (dead.incoming_root / "notes of an administrator").mkdir()
+    with living, tree.incoming("web 01", new_id(), sweep=0.0) as fresh:
+        assert Path(fresh.path).is_dir() and Path(living.path).is_dir()
+        assert dead.growing_ids() == sorted((new_id(), new_id(suffix="aaaa")))
+        assert (dead.incoming_root / "notes of an administrator").is_dir()
+
+
+def test_a_store_keeps_what_a_mover_may_go_on_with_for_a_week(store: Path, new_id: NewId) -> None:
+    folder = VmFolder(str(store), "web 01")
+    for suffix, days in (("aaaa", 6), ("bbbb", 8)):
+        growing = folder.incoming(new_id(suffix=suffix))
+        growing.mkdir(parents=True)
+        os.utime(growing, (time.time() - days * 86400,) * 2)
+    with LocalLink(str(store)) as link:
+        link.put("web 01", new_id(), "archive.tar.gz", 0, b"abc")
+        assert folder.growing_ids() == sorted((new_id(), new_id(suffix="aaaa")))
+
+
+def test_a_lock_that_could_not_be_written_is_not_held(store: Path, new_id: NewId, monkeypatch: Any) -> None:
+    def full(*arguments: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        with pytest.raises(VmbackupError) as caught:
+            StoreTree(str(store)).incoming("web 01", new_id())
+    assert caught.value.code == "store_full"
+    StoreTree(str(store)).incoming("web 01", new_id()).discard()
+
+
+def test_a_commit_whose_writer_was_broken_off_publishes_nothing(
+    store: Path, stage: Any, new_id: NewId, monkeypatch: Any
+) -> None:
+    staged = stage(new_id(), b"abc")
+    digest = hashlib.sha256((staged / "SHA256SUMS").read_bytes()).hexdigest()
+    first, second = LocalLink(str(store)), LocalLink(str(store))
+    for file in staged.iterdir():
+        first.put("web 01", new_id(), file.name, 0, file.read_bytes())
+    monkeypatch.setattr(writer_lock, "IDLE", -1.0)
+    assert second.size("web 01", new_id()).state == "partial"
+    with pytest.raises(VmbackupError) as caught:
+        first.commit("web 01", new_id(), digest)
+    assert caught.value.code == "backup_in_use"
+    assert VmFolder(str(store), "web 01").committed_ids() == []
+    second.commit("web 01", new_id(), digest)
+    assert VmFolder(str(store), "web 01").committed_ids() == [new_id()]
