@@ -108,6 +108,13 @@ def render(runs: List[Opened]) -> str:
             f"| {run.size} | {run.read:.1f} | {run.size / run.read:.0f} | {run.removal:.1f} | {around:.1f} "
             f"| {run.open:.1f} | {run.share:.2f} |"
         )
+    last = runs[-1]
+    needed = (last.open - last.read) / (AIM - 1)
+    lines += [
+        "",
+        f"What surrounds the reading does not grow with the disk, so the aim holds where reading takes {needed:.0f} s or more: "
+        f"at this speed, from {needed * last.size / last.read / 1024:.1f} GiB.",
+    ]
     return "\n".join(lines)
 
 
