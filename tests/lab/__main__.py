@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from .site import CHECKOUT, LabSite, stop_site
 
 FOLDER = Path(os.environ.get("VMBACKUP_LAB") or Path(os.environ.get("TMPDIR", "/tmp")) / f"vmbackup-lab-{os.getuid()}")
 GUESTS = ("web01", "db01")
+MODELS = {"esx1": "esx", "vc1": "vpx"}
 USAGE = "usage: python -m tests.lab up | down | status | inventory"
 
 
@@ -28,8 +30,10 @@ def main(words: list[str]) -> int:
 
 def up() -> int:
     """Boot the lab with two guests and say how to use it."""
+    stop_site(FOLDER)
+    forget()
     FOLDER.mkdir(mode=0o700, parents=True, exist_ok=True)
-    site = LabSite(FOLDER, models={"esx1": "esx", "vc1": "vpx"}, attached=False)
+    site = LabSite(FOLDER, models=MODELS, attached=False)
     site.start()
     for name in GUESTS:
         site.esx["esx1"].control.create_vm(name, disks=[{"size_mb": 64}])
@@ -48,6 +52,12 @@ def up() -> int:
     print(f"store: {site.store.address} port {site.store.port}, backups under {site.store_root}")
     print("`make lab-stop` ends it.")
     return 0
+
+
+def forget() -> None:
+    """Remove what an earlier lab left here: its guests are not this one's, and a store refuses to mix them."""
+    for name in (*MODELS, "store-root", "staging", "locks", "inventory"):
+        shutil.rmtree(FOLDER / name, ignore_errors=True)
 
 
 def down() -> int:
