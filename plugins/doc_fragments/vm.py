@@ -88,6 +88,7 @@ options:
   task_timeout:
     description:
       - Seconds for which a vSphere task may make no progress before it counts as hung.
+      - A download that stands still is taken up again after as long, at the latest after 60 seconds.
     type: int
     default: 900
 """

@@ -43,28 +43,31 @@ class Plan:
 def run(
     argument_spec: Result,
     make_plan: Callable[[Params], Plan],
-    on_failure: Optional[Callable[[Params], None]] = None,
+    on_failure: Optional[Callable[[Params, str], None]] = None,
     **spec: Any,
 ) -> None:
     """Run a module: plan, then apply unless in check mode; turn every failure into a result that names its code.
 
     on_failure: releases what the module was handed (a snapshot), after any failure outside check mode, also after
-    SIGTERM, SIGINT and SIGHUP; a failure of its own is told beside the first one, never instead of it.
+    SIGTERM, SIGINT and SIGHUP; it gets the failure's code, and a failure of its own is told beside the first one, never
+    instead of it. What the plan knew is in the result of a failure, too.
     """
     module = AnsibleModule(argument_spec=argument_spec, supports_check_mode=True, **spec)
+    ground: Result = {}
     try:
         if on_failure is not None:
             raise_on_signals()
         plan = make_plan(module.params)
+        ground = plan.result
         answer: Result = {"changed": plan.changed, "reason": plan.reason, "planned": module.check_mode, **plan.result}
         if plan.apply is not None and not module.check_mode:
             answer.update(plan.apply())
         if plan.before is not None or plan.after is not None:
             answer["diff"] = {"before": plan.before or "", "after": plan.after or ""}
     except (Exception, Terminated) as error:  # the boundary
-        failure = _told(error.told() if isinstance(error, Terminated) else error)
+        failure = {**ground, **_told(error.told() if isinstance(error, Terminated) else error)}
         if on_failure is not None and not module.check_mode:
-            failure.update(_release(on_failure, module.params))
+            failure.update(_release(on_failure, module.params, failure["code"]))
         module.fail_json(**failure)
     module.exit_json(**answer)
 
@@ -80,10 +83,10 @@ def _told(error: Exception) -> Result:
     }
 
 
-def _release(on_failure: Callable[[Params], None], params: Params) -> Result:
+def _release(on_failure: Callable[[Params, str], None], params: Params, code: str) -> Result:
     ignore_signals()
     try:
-        on_failure(params)
+        on_failure(params, code)
     except Exception as error:  # the boundary, for what is done on the way out
         return {"release_failed": _told(error)["msg"]}
     return {}

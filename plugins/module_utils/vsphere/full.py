@@ -29,6 +29,7 @@ from .packing import PackingOptions, pack
 from .session import Session
 from .snapshot_tree import OurSnapshot, find_snapshot
 
+STALL = 60.0  # seconds without a byte, after which a download is taken up again at the latest
 ATTEMPTS = 3  # a VM that changes its power state every time it is packed is given up
 
 
@@ -96,6 +97,7 @@ def make_full(
             try:
                 reading = _read(session, vm_obj, order, held, place)
             except VmbackupError:
+                held.require_present()  # where the snapshot is gone, that is why the reading failed
                 if snapshot is not None or not _moved(facts, read_facts(session, vm_obj)):
                     raise
                 continue  # it was powered on under the reader, and that is why the reading failed
@@ -121,7 +123,7 @@ def _read(session: Session, vm_obj: Any, order: FullOrder, held: HeldSnapshot, p
         held.release()
 
     sink = place.sink(ARCHIVE)
-    with held, DatastoreReader(session, vm_obj) as reader:
+    with held, DatastoreReader(session, vm_obj, timeout=min(STALL, order.task_timeout)) as reader:
         reader.probe(frozen)
         packed = pack(
             reader,

@@ -46,12 +46,14 @@ def remove_snapshot(
 ) -> Removal:
     """Remove this backup's snapshot and make sure that it is gone; doing it again is no error.
 
-    timeout: seconds without progress after which a task counts as hung.
+    timeout: seconds without progress after which a task counts as hung; the pauses together are no longer.
     tries, pause: how often, and seconds before the second try; the pause doubles each time.
     Raises snapshot_not_removed, which names what is still there.
     """
     start, work, problem = time.monotonic(), _Work(session, vm_obj, backup_id, timeout), ""
     for number in range(tries):
+        if pause * (2**number - 1) > timeout:
+            break
         if number:
             sleep(pause * 2 ** (number - 1))
         try:
