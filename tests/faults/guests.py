@@ -17,17 +17,18 @@ from tests.lab.control import ControlError
 if TYPE_CHECKING:
     from .ground import Machine
 
+_LEASE = {"id", "run", "controller_id", "renewed", "as_of"}
 _SECTOR = 512
 _STRIDE = 257  # spreads the writes over the disk
 
 
 def is_ours(snapshot: dict[str, Any]) -> bool:
-    """Tell whether a snapshot is ours: its name and its description name one backup."""
+    """Tell whether a snapshot is ours: its description is a lease's JSON, and names the backup that its name does."""
     try:
         said = json.loads(snapshot["description"])
     except ValueError:
         return False
-    return isinstance(said, dict) and snapshot["name"] == "vmbackup-{}".format(said.get("id"))
+    return isinstance(said, dict) and set(said) == _LEASE and snapshot["name"] == "vmbackup-{}".format(said["id"])
 
 
 class Guests:
