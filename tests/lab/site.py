@@ -184,6 +184,8 @@ class LabSite:
             "ansible_ssh_private_key_file": str(self.folder / "keys" / "admin"),
             "ansible_ssh_common_args": f"-o UserKnownHostsFile={self.folder / 'known_hosts'} -o ConnectTimeout=10 "
             "-o ServerAliveInterval=2 -o ServerAliveCountMax=3",
+            # A user's sshd may not hand out terminals where /dev/pts does not give them the group tty.
+            "ansible_ssh_use_tty": os.geteuid() == 0,
             "ansible_python_interpreter": sys.executable,
         }
 
