@@ -86,7 +86,7 @@ class Outcome:
     def good(self, guest: str, *words: str) -> str:
         """Assert that a VM was backed up and its message says the words; return the backup's id."""
         result = self.results[guest]
-        assert result["status"] == "ok", result
+        assert result["status"] == "ok", (result, self.output[-4000:])
         assert not [word for word in words if word not in result["message"]], result["message"]
         return str(result["backup_id"])
 

@@ -118,7 +118,7 @@ def used(machine: Machine, fault: int) -> int:
     return next(int(each["used"]) for each in machine.control.faults() if each["id"] == fault)
 
 
-def until(done: Callable[[], object], limit: float = 60.0) -> None:
+def until(done: Callable[[], object], limit: float = 180.0) -> None:
     """Wait until a condition holds."""
     end = time.monotonic() + limit
     while not done():
