@@ -250,9 +250,7 @@ def order_of(params: Params) -> FullOrder:
         policy=coverage_policy(params),
         quiesce=params["quiesce"],
         task_timeout=float(params["task_timeout"]),
-        packing=PackingOptions(
-            params["transport"], params["codec"], params["level"], params["threads"], params["include_logs"]
-        ),
+        packing=PackingOptions(params["codec"], params["level"], params["threads"], params["include_logs"]),
         scratch=params["destination"] or os.environ.get("TMPDIR") or "/var/tmp",  # /tmp may be memory
         collection_version=COLLECTION_VERSION,
         node=platform.node(),

@@ -21,9 +21,8 @@ from .frozen import FrozenVm, archived_vmx
 
 @dataclass(frozen=True)
 class PackingOptions:
-    """How to pack. threads, level: None leaves the choice to the engine. scratch: folder for the spilled index."""
+    """How to pack. threads, level: None leaves the choice to the engine."""
 
-    transport: str
     codec: str
     level: Optional[int]
     threads: Optional[int]

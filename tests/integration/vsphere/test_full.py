@@ -33,7 +33,7 @@ def packed(machine: Any, root: Path) -> FullResult:
         policy=CoveragePolicy(),
         quiesce="never",
         task_timeout=10.0,
-        packing=PackingOptions("auto", "zlib", None, 1, False),
+        packing=PackingOptions("zlib", None, 1, False),
         scratch=str(root),
         collection_version="0",
         node="here",
