@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -25,6 +26,7 @@ from tests.lab.site import CHECKOUT, LabSite
 
 T = TypeVar("T")
 BIN = Path(sys.executable).parent
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 def until(what: str, look: Callable[[], T], timeout: float = 90.0, told: Callable[[], str] = str) -> T:
@@ -38,7 +40,7 @@ def until(what: str, look: Callable[[], T], timeout: float = 90.0, told: Callabl
         time.sleep(0.1)
 
 
-def playbook_argv(*playbooks: str, args: Sequence[str] = (), variables: Mapping[str, Any] = {}) -> list[str]:
+def playbook_argv(*playbooks: str, args: Sequence[str] = (), variables: Mapping[str, Any] = NOTHING) -> list[str]:
     """Return the command that runs playbooks (file names in playbooks/). args: such as "--limit", name."""
     extra = [word for name, value in variables.items() for word in ("-e", f"{name}={value}")]
     return [str(BIN / "ansible-playbook"), *(str(CHECKOUT / "playbooks" / each) for each in playbooks), *args, *extra]

@@ -15,7 +15,7 @@ from tests.integration.opened_backup import committed, disk_digests, incoming, u
 from tests.lab.fixtures import LabVm
 from tests.lab.site import LabSite
 
-from .runs import Run, job_argv, playbook_argv
+from .runs import NOTHING, Run, job_argv, playbook_argv
 
 Make = Callable[..., LabVm]
 NO_LIMITS = {"vmbackup_max_per_esx_host": 0, "vmbackup_max_per_datastore": 0}
@@ -111,7 +111,7 @@ class Stages:
         """Return what is packed of a VM and not sent."""
         return committed(self.lab.folder / "staging", vm.name)
 
-    def play(self, *playbooks: str, on: Sequence[LabVm], rc: int = 0, variables: Mapping[str, Any] = {}) -> Run:
+    def play(self, *playbooks: str, on: Sequence[LabVm], rc: int = 0, variables: Mapping[str, Any] = NOTHING) -> Run:
         """Run playbooks over some VMs to the end; the exit code must be `rc`."""
         run = Run(self.lab, self.folder, playbook_argv(*playbooks, args=limit(*on), variables=variables))
         try:

@@ -70,7 +70,7 @@ def test_snapshots_wait_for_their_turn_and_no_secret_is_shown(lab: LabSite, fres
     login = {"vmbackup_esx_username": "backup", "vmbackup_esx_password": secret}
     vms = [
         fresh_vm(disks=[{"size_mb": 4, "fill_mb": 4}], power="on", variables={"vmbackup_max_per_esx_host": 1, **login})
-        for _ in range(3)
+        for _turn in range(3)
     ]
     seen: set[str] = set()
     done = threading.Event()

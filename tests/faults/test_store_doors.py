@@ -26,7 +26,7 @@ def test_each_door_that_does_not_open_has_its_own_words(lab: LabSite, play: Call
         "door7": ({"vmbackup_store_key_file": "/nonexistent"}, "cannot be used", "key_file"),
     }
     staging = lab.folder / "staging"
-    for name, (variables, _, _) in doors.items():
+    for name, (variables, *_rest) in doors.items():
         stage(staging, name, noise(1000))
         lab.add_guest(name, **variables)
     try:
@@ -35,7 +35,7 @@ def test_each_door_that_does_not_open_has_its_own_words(lab: LabSite, play: Call
         for name in doors:
             lab.remove_guest(name)
     assert done.rc == 2 and "0 of 7 good" in done.stdout
-    for name, (_, cause, option) in doors.items():
+    for name, (_variables, cause, option) in doors.items():
         (summary,) = (line for line in done.stdout.splitlines() if line.strip().startswith(f'"{name} '))
         assert "FAILED" in summary and cause in summary and option in summary and lab.store.address in summary
         assert len(committed(staging, name)) == 1 and committed(lab.store_root, name) == []

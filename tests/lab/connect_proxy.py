@@ -53,7 +53,7 @@ def _handler(proxy: ConnectProxy) -> Any:
             if method != "CONNECT" or not proxy.allow:
                 self.wfile.write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
                 return
-            host, _, port = target.rpartition(":")
+            host, port = target.rsplit(":", 1)
             with socket.create_connection((host, int(port)), 10) as there:
                 self.wfile.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
                 proxy.open.append(self.connection)
@@ -66,7 +66,7 @@ def _handler(proxy: ConnectProxy) -> Any:
 def _carry(here: socket.socket, there: socket.socket) -> None:
     """Pass bytes on, both ways, until one side ends."""
     while True:
-        ready, _, _ = select.select([here, there], [], [], IDLE_LIMIT)
+        ready = select.select([here, there], [], [], IDLE_LIMIT)[0]
         for end in ready:
             data = end.recv(1 << 16)
             if not data:

@@ -43,10 +43,7 @@ class DatastoreFile:
         self._breaks: List[str] = []
         self._since_break = 0
         self._known = size
-        if size is None:
-            self._retried(lambda: self._ask(0, None if streaming else 1))
-        assert self._known is not None
-        self.size: int = self._known
+        self.size = self._retried(self._measured) if size is None else size
 
     def read_into(self, offset: int, view: memoryview) -> None:
         """Fill `view` with the bytes at `offset`.
@@ -106,37 +103,42 @@ class DatastoreFile:
                     ) from error
                 time.sleep(_PAUSES[len(self._breaks) - 1])
 
+    def _measured(self) -> int:
+        """Ask for the file; return its size as the server tells it."""
+        self._ask(0, None if self._streaming else 1)
+        return self._known or 0
+
     def _some(self, offset: int, view: memoryview) -> int:
         """Read some of what is wanted; return how much."""
-        self._position(offset, len(view))
-        assert self._answer is not None
-        count = self._answer.readinto(view[: min(len(view), self._end - self._at)])
+        answer = self._position(offset, len(view))
+        count = answer.readinto(view[: min(len(view), self._end - self._at)])
         if not count:
             raise http.client.IncompleteRead(b"", self._end - self._at)
         self._at += count
         if self._at == self._end:
-            self._answer.read()  # lets the connection be used again
+            answer.read()  # lets the connection be used again
             self._answer = None
         return count
 
-    def _position(self, offset: int, length: int) -> None:
-        if self._answer is not None and self._at <= offset < self._end and offset - self._at <= _SKIP:
-            self._skip(offset - self._at)
-            return
-        if self._answer is not None:
+    def _position(self, offset: int, length: int) -> http.client.HTTPResponse:
+        """Return an answer whose next byte is the one at `offset`."""
+        answer = self._answer
+        if answer is not None and self._at <= offset < self._end and offset - self._at <= _SKIP:
+            self._skip(answer, offset - self._at)
+            return answer
+        if answer is not None:
             self._drop()
-        self._ask(offset, self.size if self._streaming else offset + length)
+        return self._ask(offset, self.size if self._streaming else offset + length)
 
-    def _skip(self, count: int) -> None:
-        assert self._answer is not None
+    def _skip(self, answer: http.client.HTTPResponse, count: int) -> None:
         while count:
-            data = self._answer.read(min(count, 1 << 16))
+            data = answer.read(min(count, 1 << 16))
             if not data:
                 raise http.client.IncompleteRead(b"", count)
             count -= len(data)
             self._at += len(data)
 
-    def _ask(self, start: int, end: Optional[int]) -> int:
+    def _ask(self, start: int, end: Optional[int]) -> http.client.HTTPResponse:
         """Ask for the bytes from `start` to `end` (None: all there are)."""
         answer = self._request(start, end)
         if answer.status == 401:
@@ -161,7 +163,7 @@ class DatastoreFile:
             self._drop()
             raise self._contradiction(start, wanted, got, total)
         self._answer, self._at, self._end = answer, start, wanted
-        return 0
+        return answer
 
     def _request(self, start: int, end: Optional[int]) -> http.client.HTTPResponse:
         used = self._connection is not None

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
-from typing import Any, Iterator, List, Optional, Tuple, Type, Union
+from typing import Any, Iterator, List, Optional, Type, Union
 
 from ..errors import VmbackupError
 
@@ -18,8 +18,10 @@ try:
     from isal import isal_zlib as _isal_zlib
 
     _isal: Any = _isal_zlib
+    _IsalError: Type[Exception] = _isal_zlib.error
 except ImportError:
     _isal = None
+    _IsalError = zlib.error
 
 Buffer = Union[bytes, bytearray, memoryview]
 
@@ -34,7 +36,6 @@ def _choose_inflate() -> Any:
 
 
 _inflate = _choose_inflate()
-_INFLATE_ERRORS: Tuple[Type[Exception], ...] = (zlib.error, _inflate.error)
 
 _LEVELS = {"isal": range(4), "zlib": range(1, 10)}
 _DEFAULT_LEVEL = 1  # isal 0 is slower and bigger than 1; zlib 6 costs 2.7 times zlib 1 for a twentieth of the size
@@ -109,7 +110,7 @@ def inflate(body: Buffer, length: int) -> bytes:
     stream = _inflate.decompressobj(-15)
     try:
         data: bytes = stream.decompress(body, length + 1)
-    except _INFLATE_ERRORS as error:
+    except (zlib.error, _IsalError) as error:
         raise BrokenStream("does not inflate: {}".format(error)) from error
     if len(data) != length or not stream.eof or stream.unused_data:
         raise BrokenStream("does not inflate to its recorded length")
@@ -123,7 +124,7 @@ def inflate_pieces(body: Buffer, size: int) -> Iterator[bytes]:
     while not stream.eof:
         try:
             piece = stream.decompress(waiting, size)
-        except _INFLATE_ERRORS as error:
+        except (zlib.error, _IsalError) as error:
             raise BrokenStream("does not inflate: {}".format(error)) from error
         waiting = stream.unconsumed_tail
         if not piece and not stream.eof:

@@ -13,7 +13,7 @@ import select
 import subprocess
 import time
 from contextlib import suppress
-from typing import IO, List, Optional, Tuple, Union
+from typing import IO, Any, List, Tuple, Union
 
 from ..errors import VmbackupError
 from .wire import MAX_LINE
@@ -100,7 +100,7 @@ class PeerProcess:
         except subprocess.TimeoutExpired:
             self._child.kill()
             code = self._child.wait()
-        for _ in range(_LAST_READS):
+        for _turn in range(_LAST_READS):
             if self._err_open:
                 self._take_words()
         self._err.close()
@@ -113,7 +113,7 @@ class PeerProcess:
         while True:
             left = max(0.0, deadline - time.monotonic())
             readers = ([] if writers else [self._out]) + ([self._err] if self._err_open else [])
-            readable, writable, _ = select.select(readers, writers, [], left)
+            readable, writable = select.select(readers, writers, [], left)[:2]
             if self._err in readable:
                 self._take_words()
             if writable or self._out in readable:
@@ -128,7 +128,8 @@ class PeerProcess:
             self._err_open = bool(part)
 
 
-def _unblocked(pipe: Optional[IO[bytes]]) -> IO[bytes]:
-    assert pipe is not None  # it was asked for
+def _unblocked(pipe: Any) -> IO[bytes]:
+    """Return a pipe that was asked for, so that it is no None."""
     os.set_blocking(pipe.fileno(), False)
-    return pipe
+    opened: IO[bytes] = pipe
+    return opened

@@ -32,7 +32,7 @@ def test_the_first_signal_is_raised_past_handlers_of_errors_and_later_ones_are_i
     with pytest.raises(Terminated) as ended:
         try:
             os.kill(os.getpid(), number)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001
             pytest.fail("borne as {}".format(error))
     for each in SIGNALS:
         os.kill(os.getpid(), each)

@@ -210,7 +210,7 @@ def test_a_break_after_a_long_healthy_time_has_all_of_its_patience(store: Path, 
         clock=lambda: now[0], sleep=lambda seconds: now.__setitem__(0, now[0] + seconds),
     )  # fmt: skip
     real = link.put
-    for _ in range(3):
+    for _turn in range(3):
         breaks = iter([True, False, False])
 
         def put(*arguments: Any, breaks: Any = breaks) -> None:

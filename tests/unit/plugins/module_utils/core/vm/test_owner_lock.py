@@ -50,7 +50,7 @@ def dead(folder, **changes):
 
 def can_make_pid_namespaces():
     probe = ["unshare", "--pid", "--fork", "--mount-proc", "true"]
-    return shutil.which("unshare") is not None and not subprocess.run(probe, stderr=subprocess.DEVNULL).returncode
+    return shutil.which("unshare") is not None and subprocess.call(probe, stderr=subprocess.DEVNULL) == 0
 
 
 @pytest.fixture
