@@ -37,7 +37,10 @@ def end_modules(run: Run, number: int, *modules: str) -> None:
 
 
 def end_orphans(run: Run) -> None:
-    until("what outlived the playbook has ended", lambda: not run.living(), 40, lambda: str(run.living()))
+    def told() -> str:
+        return "\n".join(Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ") for pid in run.living())
+
+    until("what outlived the playbook has ended", lambda: not run.living(), 40, told)
 
 
 def test_a_playbook_killed_at_any_step_by_any_signal_is_repaired_by_the_next_run(stages: Stages) -> None:
