@@ -1,7 +1,10 @@
 # Copyright: (c) 2026, vmbackup.esx contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Guests that write while a snapshot of ours stands on their VM, and remember every write."""
+"""Guests that write once the run's own snapshot stands on their VM, and remember every write.
+
+What an earlier run left on a VM does not count: a write before the new snapshot would belong into the backup.
+"""
 
 from __future__ import annotations
 
@@ -37,6 +40,7 @@ class Guests:
     def __init__(self, machines: Sequence[Machine], meanwhile: Callable[[], None] | None) -> None:
         self._machines = machines
         self._writes: dict[str, dict[int, bytes]] = {machine.guest: {} for machine in machines}
+        self._left = {each["moid"] for machine in machines for each in machine.state()["snapshots"]}
         self._stop = threading.Event()
         self._works = [self._write, *([meanwhile] if meanwhile is not None else [])]
         self._pool = ThreadPoolExecutor(len(self._works))
@@ -76,7 +80,7 @@ class Guests:
         state = machine.state()
         ours = [each for each in state["snapshots"] if is_ours(each)]
         self.descriptions.update(each["description"] for each in ours)
-        if not ours or state["power"] != "poweredOn":
+        if all(each["moid"] in self._left for each in ours) or state["power"] != "poweredOn":
             return
         offset = number * _STRIDE * _SECTOR % len(machine.before[0])
         data = number.to_bytes(4, "big") * (_SECTOR // 4)

@@ -25,6 +25,7 @@ from .session import Session
 from .snapshot_tree import nodes_of
 
 _PAUSE = 5.0
+_LOCK_PAUSE = 0.5  # the lock is held for as long as a snapshot takes, a place for as long as a backup
 
 
 @dataclass(frozen=True)
@@ -59,16 +60,16 @@ def turn(
     file = _opened(lock_dir)
     try:
         while True:
-            reason = "another run of this controller is taking a snapshot"
+            reason, rest = "another run of this controller is taking a snapshot", min(pause, _LOCK_PAUSE)
             if _locked(file):
-                reason = crowd(session, vm_obj, limits)
+                reason, rest = crowd(session, vm_obj, limits), pause
                 if not reason:
                     yield time.monotonic() - start
                     return
                 fcntl.flock(file, fcntl.LOCK_UN)
             if time.monotonic() - start >= wait:
                 raise _no_turn(session.title(vm_obj), wait, reason)
-            sleep(pause)
+            sleep(rest)
     finally:
         os.close(file)
 
