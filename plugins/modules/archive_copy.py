@@ -139,10 +139,11 @@ from ansible_collections.vmbackup.esx.plugins.module_utils.core.store.checksums 
 from ansible_collections.vmbackup.esx.plugins.module_utils.core.store.folder import StoreTree
 from ansible_collections.vmbackup.esx.plugins.module_utils.core.store.layout import VmFolder
 from ansible_collections.vmbackup.esx.plugins.module_utils.core.store.link import StoreLink, as_record
-from ansible_collections.vmbackup.esx.plugins.module_utils.core.store.names import is_backup_id, utc_text
+from ansible_collections.vmbackup.esx.plugins.module_utils.core.store.names import is_backup_id
 from ansible_collections.vmbackup.esx.plugins.module_utils.core.store.pacing import Patience, persist
 from ansible_collections.vmbackup.esx.plugins.module_utils.core.store.sender import send_backup
 from ansible_collections.vmbackup.esx.plugins.module_utils.core.store.ssh_link import open_link
+from ansible_collections.vmbackup.esx.plugins.module_utils.core.utc import utc_text
 from ansible_collections.vmbackup.esx.plugins.module_utils.glue.boundary import Params, Plan, Result, run
 from ansible_collections.vmbackup.esx.plugins.module_utils.glue.store_options import store_address, store_spec
 

@@ -157,12 +157,8 @@ from ansible_collections.vmbackup.esx.plugins.module_utils.glue.vm_options impor
     vm_argument_spec,
 )
 from ansible_collections.vmbackup.esx.plugins.module_utils.vsphere.facts import read_facts
-from ansible_collections.vmbackup.esx.plugins.module_utils.vsphere.full import (
-    Destination,
-    FullOrder,
-    FullResult,
-    make_full,
-)
+from ansible_collections.vmbackup.esx.plugins.module_utils.vsphere.full import Destination, FullResult, make_full
+from ansible_collections.vmbackup.esx.plugins.module_utils.vsphere.full_order import FullOrder
 from ansible_collections.vmbackup.esx.plugins.module_utils.vsphere.lookup import VmSelector, find_vm
 from ansible_collections.vmbackup.esx.plugins.module_utils.vsphere.packing import PackingOptions
 from ansible_collections.vmbackup.esx.plugins.module_utils.vsphere.session import Connection, Session

@@ -141,13 +141,14 @@ import os
 from datetime import datetime, timedelta, timezone
 from typing import Any, Dict, Optional, Tuple
 
+from ansible_collections.vmbackup.esx.plugins.module_utils.core.utc import utc_text
 from ansible_collections.vmbackup.esx.plugins.module_utils.core.vm.coverage import (
     CoveragePolicy,
     Judgement,
     judge,
 )
 from ansible_collections.vmbackup.esx.plugins.module_utils.core.vm.facts import VmFacts
-from ansible_collections.vmbackup.esx.plugins.module_utils.core.vm.lease import Lease, utc_text
+from ansible_collections.vmbackup.esx.plugins.module_utils.core.vm.lease import Lease
 from ansible_collections.vmbackup.esx.plugins.module_utils.core.vm.owner_lock import (
     find_owner,
     proves_death,

@@ -10,22 +10,22 @@ the end, or of a VM that stayed powered off and unchanged.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Callable, ContextManager, Protocol
 
 from ..core.errors import VmbackupError
 from ..core.store.manifest import Manifest
 from ..core.store.names import ARCHIVE
-from ..core.vm.coverage import CoveragePolicy, judge
+from ..core.vm.coverage import judge
 from ..core.vm.facts import VmFacts
 from ..core.vm.lease import ORPHAN_AFTER, Lease
 from .claim import Rules, claim
 from .datastore import DatastoreReader
 from .facts import read_facts
 from .frozen import FrozenVm, frozen_vm
+from .full_order import FullOrder
 from .held import HeldSnapshot
 from .manifest_of_full import Reading, manifest_of
-from .packing import PackingOptions, pack
+from .packing import pack
 from .session import Session
 from .snapshot_tree import OurSnapshot, find_snapshot
 
@@ -41,31 +41,6 @@ class Destination(Protocol):
 
     def commit(self, manifest: Manifest, *, verify: bool) -> str:
         """Make the backup visible; return where it lies. verify: read everything again first."""
-
-
-@dataclass(frozen=True)
-class FullOrder:
-    """What is asked of one full backup.
-
-    vm: the name in the store. task_timeout: seconds without progress. scratch: folder for the spilled index. node: the
-    mover's name. now: its clock, aware. verify: as Destination.commit takes it. restartable: whether a destination can be
-    opened a second time.
-    """
-
-    vm: str
-    backup_id: str
-    run: str
-    controller_id: str
-    policy: CoveragePolicy
-    quiesce: str
-    task_timeout: float
-    packing: PackingOptions
-    scratch: str
-    collection_version: str
-    node: str
-    now: Callable[[], datetime]
-    verify: bool
-    restartable: bool
 
 
 @dataclass(frozen=True)

@@ -10,17 +10,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Dict, Optional
+from typing import Any, Dict, Optional
 
 from ..core.store.manifest import FORMAT, Digest, LeftOut, Manifest, Phase, VmIdentity
-from ..core.store.names import ARCHIVE, utc_text
+from ..core.store.names import ARCHIVE
+from ..core.utc import utc_text
 from ..core.vm.facts import VmFacts
 from .frozen import FrozenVm
+from .full_order import FullOrder
 from .held import HeldSnapshot
 from .packing import Packed
-
-if TYPE_CHECKING:
-    from .full import FullOrder
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from datetime import timedelta
 from typing import Any, Callable, List, Tuple
 
 from ..core.errors import VmbackupError
-from ..core.vm.lease import Lease, is_orphan, utc_text
+from ..core.utc import utc_text
+from ..core.vm.lease import Lease, is_orphan
 from .session import Session
 from .snapshot_removal import remove_snapshot
 from .snapshot_tree import OurSnapshot, our_snapshots

@@ -15,7 +15,8 @@ from ansible_collections.vmbackup.esx.plugins.module_utils.core.errors import Vm
 from ansible_collections.vmbackup.esx.plugins.module_utils.core.store.folder import StoreTree
 from ansible_collections.vmbackup.esx.plugins.module_utils.core.vm.coverage import CoveragePolicy
 from ansible_collections.vmbackup.esx.plugins.module_utils.vsphere import full
-from ansible_collections.vmbackup.esx.plugins.module_utils.vsphere.full import FullOrder, FullResult, make_full
+from ansible_collections.vmbackup.esx.plugins.module_utils.vsphere.full import FullResult, make_full
+from ansible_collections.vmbackup.esx.plugins.module_utils.vsphere.full_order import FullOrder
 from ansible_collections.vmbackup.esx.plugins.module_utils.vsphere.packing import PackingOptions
 from ansible_collections.vmbackup.esx.plugins.module_utils.vsphere.snapshots import create_snapshot
 

@@ -18,7 +18,7 @@ try:
     from isal import isal_zlib as _isal_zlib
 
     _isal: Any = _isal_zlib
-    _IsalError: Type[Exception] = _isal_zlib.error
+    _IsalError: Type[Exception] = _isal.error
 except ImportError:
     _isal = None
     _IsalError = zlib.error

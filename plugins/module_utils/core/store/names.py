@@ -116,8 +116,3 @@ def key_name(name: str) -> str:
             "Use up to 64 letters, digits, dots and underscores.",
         )
     return name
-
-
-def utc_text(moment: datetime) -> str:
-    """Return a moment as in manifests and records: ISO 8601, UTC, seconds, Z."""
-    return moment.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -15,12 +15,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from typing import Optional
 
+from ..utc import utc_moment, utc_text
+
 PREFIX = "vmbackup-"
 LEASE_TIME = timedelta(minutes=30)
 ORPHAN_AFTER = timedelta(hours=24)
 
 _ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[a-z]+-[0-9a-z]+")
-_TIME = "%Y-%m-%dT%H:%M:%SZ"
 _KEYS = {"id", "run", "controller_id", "renewed", "as_of"}
 
 
@@ -63,11 +64,6 @@ class Lease:
         return replace(self, renewed=esx_now.astimezone(timezone.utc).replace(microsecond=0))
 
 
-def utc_text(moment: datetime) -> str:
-    """Return an aware time as UTC in ISO form, to the second."""
-    return moment.astimezone(timezone.utc).strftime(_TIME)
-
-
 def parse_lease(name: str, description: str) -> Optional[Lease]:
     """Return the lease that a snapshot's name and description hold, or None for a snapshot that is not ours."""
     if not name.startswith(PREFIX) or not _ID.fullmatch(name[len(PREFIX) :]):
@@ -82,14 +78,10 @@ def parse_lease(name: str, description: str) -> Optional[Lease]:
     if not all(isinstance(text, str) for text in texts) or not isinstance(fields["renewed"], (str, type(None))):
         return None
     try:
-        renewed = None if fields["renewed"] is None else _time(fields["renewed"])
-        return Lease(fields["id"], fields["run"], fields["controller_id"], renewed, _time(fields["as_of"]))
+        renewed = None if fields["renewed"] is None else utc_moment(fields["renewed"])
+        return Lease(fields["id"], fields["run"], fields["controller_id"], renewed, utc_moment(fields["as_of"]))
     except ValueError:
         return None
-
-
-def _time(text: str) -> datetime:
-    return datetime.strptime(text, _TIME).replace(tzinfo=timezone.utc)
 
 
 def is_orphan(
