@@ -18,7 +18,7 @@ description:
 requirements:
   - pyVmomi
   - requests
-  - isal (optional; packs six times as fast)
+  - isal (optional; packs three times as fast)
 extends_documentation_fragment:
   - vmware.vmware.base_options
   - vmbackup.esx.vm
