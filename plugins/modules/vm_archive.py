@@ -24,6 +24,10 @@ extends_documentation_fragment:
   - vmbackup.esx.vm
   - vmbackup.esx.store.optional
   - vmbackup.esx.attributes
+attributes:
+  diff_mode:
+    description: There is nothing to compare.
+    support: none
 options:
   way:
     description:
@@ -89,6 +93,14 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+reason:
+  description: What was done and why, in one sentence.
+  returned: success
+  type: str
+planned:
+  description: Whether this is a plan of check mode.
+  returned: success
+  type: bool
 backup_id:
   description: The backup's id.
   returned: always
@@ -129,6 +141,22 @@ disks:
   returned: always
   type: list
   elements: dict
+lease_failures:
+  description: How often the lease in the snapshot's description could not be renewed.
+  returned: when packed
+  type: int
+code:
+  description: The error's code, as docs/errors.md lists it.
+  returned: failure
+  type: str
+hint:
+  description: Which option helps.
+  returned: failure
+  type: str
+release_failed:
+  description: Why the snapshot could not be removed after the failure.
+  returned: failure, when it could not
+  type: str
 """
 
 import atexit

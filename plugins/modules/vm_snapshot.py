@@ -26,7 +26,7 @@ extends_documentation_fragment:
   - vmbackup.esx.attributes
 attributes:
   diff_mode:
-    description: Returns what changes, in diff format.
+    description: There is nothing to compare.
     support: none
 options:
   state:
@@ -85,6 +85,14 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+reason:
+  description: What was done and why, in one sentence.
+  returned: success
+  type: str
+planned:
+  description: Whether this is a plan of check mode.
+  returned: success
+  type: bool
 backup_id:
   description: The backup's id.
   returned: always
@@ -134,6 +142,14 @@ vm:
   description: Name, instance UUID and managed object id of the VM in vSphere.
   returned: always
   type: dict
+code:
+  description: The error's code, as docs/errors.md lists it.
+  returned: failure
+  type: str
+hint:
+  description: Which option helps.
+  returned: failure
+  type: str
 """
 
 import atexit
