@@ -142,9 +142,10 @@ disks:
   type: list
   elements: dict
 lease_failures:
-  description: How often the lease in the snapshot's description could not be renewed.
+  description: Why the lease in the snapshot's description could not be renewed, each time.
   returned: when packed
-  type: int
+  type: list
+  elements: str
 code:
   description: The error's code, as docs/errors.md lists it.
   returned: failure
