@@ -9,7 +9,7 @@ PARTS = lint unit integration sanity docs galaxy matrix
 .DEFAULT_GOAL := help
 
 help:
-	@echo 'make demo      back up real VMs in the lab and show the result (3 minutes)'
+	@echo 'make demo      back up running VMs in the lab and show the result (3 minutes)'
 	@echo 'make test      everything that CI runs'
 	@echo 'make lab       boot the lab, leave it running, say how to use it; make lab-stop ends it'
 	@echo 'make bench     measure packing against its peers'

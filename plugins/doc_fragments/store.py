@@ -14,7 +14,6 @@ options:
     description:
       - Where the store is. Give either O(store.host), for a store behind SSH, or O(store.path), for a folder here.
     type: dict
-    required: true
     suboptions:
       host:
         description:
@@ -52,6 +51,3 @@ options:
           - Root folder of a store that is mounted here, or is here.
         type: path
 """
-
-    # For modules that can do without a store.
-    OPTIONAL = DOCUMENTATION.replace("required: true", "required: false", 1)

@@ -22,7 +22,7 @@ requirements:
 extends_documentation_fragment:
   - vmware.vmware.base_options
   - vmbackup.esx.vm
-  - vmbackup.esx.store.optional
+  - vmbackup.esx.store
   - vmbackup.esx.attributes
 attributes:
   diff_mode:
@@ -299,7 +299,7 @@ def main() -> None:
         **vm_argument_spec(),
         "way": {"type": "str", "choices": ["staged", "streamed", "pulled"], "default": "staged"},
         "destination": {"type": "path"},
-        **store_spec(required=False),
+        **store_spec(),
         "codec": {"type": "str", "choices": ["auto", "isal", "zlib"], "default": "auto"},
         "level": {"type": "int"},
         "threads": {"type": "int"},

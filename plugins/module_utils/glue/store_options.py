@@ -10,7 +10,7 @@ from typing import Any, Dict, Mapping
 from ..core.store.link import StoreAddress
 
 
-def store_spec(required: bool = True) -> Dict[str, Any]:
+def store_spec() -> Dict[str, Any]:
     """Return the argument spec of `store`, as the documentation fragment of that name describes it."""
     options: Dict[str, Any] = {
         "host": {"type": "str"},
@@ -22,7 +22,7 @@ def store_spec(required: bool = True) -> Dict[str, Any]:
         "path": {"type": "path"},
         "timeout": {"type": "int", "default": 45},
     }
-    return {"store": {"type": "dict", "required": required, "options": options}}
+    return {"store": {"type": "dict", "options": options}}
 
 
 def store_address(params: Mapping[str, Any]) -> StoreAddress:

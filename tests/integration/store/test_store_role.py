@@ -181,7 +181,11 @@ def test_each_key_does_what_the_policy_says_and_no_more(store: RoleStore, tmp_pa
     assert refused(store, "guest", lambda link: link.tip("web02")) == "not_granted"
     assert refused(store, "guest", lambda link: link.size("web01", full.name)) == "not_granted"
     assert refused(store, "guest", lambda link: link.note("web01", as_record("copy", None, {}))) == "not_granted"
-    late = lambda link: (link.put("web01", child.name, "archive.tar.gz", 5_000, b"x"), link.settle())  # noqa: E731
+
+    def late(link: SshLink) -> None:
+        link.put("web01", child.name, "archive.tar.gz", 5_000, b"x")
+        link.settle()
+
     assert refused(store, "guest", late) == "backup_id_taken"
     assert refused(store, "guest", lambda link: link.commit("web01", child.name, "0" * 64)) == "backup_id_taken"
     assert refused(store, "guest", lambda link: link.commit("web01", child.name, "0" * 64, True)) == "not_granted"

@@ -65,7 +65,7 @@ def test_a_snapshot_that_only_looks_like_ours_is_the_users(name, description):
     assert parse_lease(name, description) is None
 
 
-def test_the_description_holds_what_the_design_lists():
+def test_the_description_says_whose_it_is_and_since_when():
     assert json.loads(LEASE.description) == {
         "id": ID,
         "run": "job 17",
