@@ -74,7 +74,7 @@ def test_a_commit_that_was_killed_is_whole_or_absent_and_can_be_repeated(tmp_pat
     was_visible = bool(committed(store, VM))
     with LocalLink(str(store)) as link:
         sent = send_backup(link, str(staged), VM, staged.name)
-        assert link.tip(VM) == staged.name
+        assert link.tip(VM).tip == staged.name
     assert (sent.bytes_sent, sent.already_there) == (0, was_visible)
     (backup,) = committed(store, VM)
     assert {each.name: each.read_bytes() for each in backup.iterdir()} == {

@@ -9,7 +9,7 @@ Invariant: a field that is missing or of another type is named in the error, by 
 from __future__ import annotations
 
 import json
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
 from ..errors import VmbackupError
 
@@ -66,6 +66,13 @@ class Fields:
         if value is not None and not isinstance(value, dict):
             raise self.invalid(name, "an object or null")
         return value
+
+    def texts(self, name: str) -> Tuple[str, ...]:
+        """Return a list of strings, empty where there is none."""
+        value = self._data.get(name) or []
+        if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+            raise self.invalid(name, "a list of strings")
+        return tuple(value)
 
     def part(self, name: str) -> Fields:
         """Return the fields of an object inside this one."""

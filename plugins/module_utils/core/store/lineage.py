@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Dict, Optional
+from typing import Dict, Optional, Sequence, Tuple
 
 from ..errors import VmbackupError
 from .checksums import read_text
 from .layout import VmFolder
-from .manifest import Manifest, from_json
+from .manifest import Manifest, VmIdentity, from_json
 from .names import MANIFEST, parse_backup_id
 from .records import ARRIVED, read_records
 
@@ -26,6 +26,30 @@ class Tip:
 
     id: str
     arrived: datetime
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a VM's chain stands, for who wants to add to it.
+
+    tip: id of the newest backup by arrival. base: the full that it stands on, or is. vm: whose it is, by its manifest.
+    known: those of the ids asked for that are committed, as they were asked for.
+    """
+
+    tip: str
+    base: str
+    vm: VmIdentity
+    known: Tuple[str, ...] = ()
+
+
+def find_standing(folder: VmFolder, ids: Sequence[str]) -> Optional[Standing]:
+    """Return where a VM's chain stands; None when it has no backup. Raises backup_id_invalid, manifest_invalid."""
+    tip = find_tip(folder)
+    if tip is None:
+        return None
+    manifest = committed_manifest(folder, tip.id)
+    known = tuple(each for each in ids if folder.committed(each).is_dir())
+    return Standing(tip.id, manifest.base or tip.id, manifest.vm, known)
 
 
 def find_tip(folder: VmFolder) -> Optional[Tip]:

@@ -11,10 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Callable, Dict, Mapping, Optional, Protocol, Type, Union
+from typing import Any, Callable, Dict, Mapping, Optional, Protocol, Sequence, Type, Union
 
 from ..errors import VmbackupError
 from .grants import Grant
+from .lineage import Standing
 from .receiver import Incoming, Receiver
 
 RETRYABLE = frozenset(("store_unreachable", "store_link_lost"))
@@ -45,8 +46,8 @@ class StoreLink(Protocol):
     def note(self, vm: str, record: Mapping[str, Any]) -> None:
         """Add a record: {kind, backup_id, body}."""
 
-    def tip(self, vm: str) -> Optional[str]:
-        """Return the id of the newest backup of a VM."""
+    def tip(self, vm: str, ids: Sequence[str] = ()) -> Optional[Standing]:
+        """Ask where a VM's chain stands, and which of some ids are committed; None when it has no backup."""
 
     def reconnect(self) -> None:
         """Start the session anew after the link broke."""
@@ -130,9 +131,9 @@ class LocalLink:
         """As StoreLink."""
         self._receiver.note(vm, record)
 
-    def tip(self, vm: str) -> Optional[str]:
+    def tip(self, vm: str, ids: Sequence[str] = ()) -> Optional[Standing]:
         """As StoreLink."""
-        return self._receiver.tip(vm)
+        return self._receiver.tip(vm, ids)
 
     def reconnect(self) -> None:
         """Start a new receiver."""

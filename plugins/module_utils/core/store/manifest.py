@@ -95,6 +95,8 @@ class Manifest:
     left_out: Tuple[LeftOut, ...]
     phases: Tuple[Phase, ...]
     collection_version: str
+    changes: Optional[Dict[str, Any]] = None
+    deleted: Tuple[str, ...] = ()
 
 
 def to_json(manifest: Manifest) -> bytes:
@@ -134,6 +136,8 @@ def from_json(data: bytes) -> Manifest:
             left_out=tuple(LeftOut(e.text("what"), e.text("kind"), e.text("reason")) for e in fields.parts("left_out")),
             phases=tuple(_phase(e) for e in fields.parts("phases")),
             collection_version=fields.text("collection_version"),
+            changes=fields.optional_data("changes"),
+            deleted=fields.texts("deleted"),
         )
     )
 

@@ -13,7 +13,7 @@ import os
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Tuple, Union
+from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Sequence, Tuple, Union
 
 from ..errors import VmbackupError
 from .accounts import Accounts
@@ -23,7 +23,7 @@ from .durable import make_folder, store_error
 from .folder import INCOMING_KEPT, StoreTree
 from .grants import Grant
 from .layout import VmFolder
-from .lineage import find_tip
+from .lineage import Standing, find_standing
 from .names import parse_backup_id, plain_file_name
 from .records import OWN_KINDS, Record, add_record, may_add
 from .writer_lock import WriterLock
@@ -120,13 +120,12 @@ class Receiver:
                 )
             add_record(folder.records, Record(kind, backup_id, self._clock(), self._grant.key, body))
 
-    def tip(self, vm: str) -> Optional[str]:
-        """Return the id of the VM's newest backup; raises not_granted."""
+    def tip(self, vm: str, ids: Sequence[str] = ()) -> Optional[Standing]:
+        """Return where the VM's chain stands, and which of some ids are committed; raises not_granted."""
         self._grant.require_vm(vm)
         folder = VmFolder(self._root, vm)
         with _told(str(folder.path)):
-            tip = find_tip(folder)
-        return tip.id if tip else None
+            return find_standing(folder, ids)
 
     def close(self) -> None:
         """Give up every writer's lock; what is partial stays, to be gone on with."""

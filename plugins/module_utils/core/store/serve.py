@@ -13,13 +13,14 @@ import argparse
 import os
 import sys
 import time
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any, BinaryIO, Dict, List, Mapping, Optional
 
 from ..errors import VmbackupError
 from .grants import load_policy
 from .receiver import MAX_PUT, Receiver
-from .wire import MAX_LINE, PROTOCOL, encode_line, number_of, read_request, text_of
+from .wire import MAX_LINE, PROTOCOL, encode_line, number_of, read_request, text_of, texts_of
 
 _MAX_OFFSET = 1 << 60
 _BUSY_EVERY = 5.0
@@ -65,7 +66,8 @@ class Server:
     def _obey(self, request: Mapping[str, Any], payload: bytes) -> Dict[str, Any]:
         verb, vm = text_of(request, "verb"), text_of(request, "vm")
         if verb == "tip":
-            return {"id": self._receiver.tip(vm)}
+            standing = self._receiver.tip(vm, texts_of(request, "ids"))
+            return {"standing": asdict(standing) if standing else None}
         if verb == "note":
             record = request.get("record")
             self._receiver.note(vm, record if isinstance(record, dict) else {})

@@ -10,7 +10,7 @@ Invariant: whatever the other side sends, a line is bounded, a put is bounded, a
          {"verb": "put", "vm", "id", "file", "offset", "length"}    then `length` bytes
          {"verb": "commit", "vm", "id", "sums_sha256", "adopt"}
          {"verb": "note", "vm", "record": {"kind", "backup_id", "body"}}
-         {"verb": "tip", "vm"}
+         {"verb": "tip", "vm", "ids": [...]}                        answered with {"standing": null or {...}}
   store: {"ok": true, ...} or {"ok": false, "code", "message", "hint"}, one for each, in order;
          {"busy": true} any number of times before the answer to a commit
 """
@@ -18,7 +18,7 @@ Invariant: whatever the other side sends, a line is bounded, a put is bounded, a
 from __future__ import annotations
 
 import json
-from typing import Any, BinaryIO, Dict, Mapping, Optional
+from typing import Any, BinaryIO, Dict, List, Mapping, Optional
 
 from ..errors import VmbackupError
 
@@ -59,6 +59,14 @@ def text_of(message: Mapping[str, Any], name: str) -> str:
     if not isinstance(value, str):
         raise _malformed("{} must be a string".format(name))
     return value
+
+
+def texts_of(message: Mapping[str, Any], name: str) -> List[str]:
+    """Return a field that must be a list of strings; raises wire_malformed."""
+    values = message.get(name)
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise _malformed("{} must be a list of strings".format(name))
+    return values
 
 
 def number_of(message: Mapping[str, Any], name: str, most: int) -> int:

@@ -11,13 +11,16 @@ from __future__ import annotations
 
 import re
 from collections import deque
+from dataclasses import fields
 from types import TracebackType
-from typing import Any, Callable, Deque, Dict, List, Mapping, Optional, Type, Union
+from typing import Any, Callable, Deque, Dict, List, Mapping, Optional, Sequence, Type, Union
 
 from ..errors import VmbackupError
+from .lineage import Standing
+from .manifest import VmIdentity
 from .peer_process import PeerGone, PeerProcess
 from .receiver import MAX_PUT, Incoming
-from .wire import MAX_LINE, PROTOCOL, decode_line, encode_line, number_of, plain_words, text_of
+from .wire import MAX_LINE, PROTOCOL, decode_line, encode_line, number_of, plain_words, text_of, texts_of
 
 WINDOW = 8 << 20
 SILENCE = 120.0
@@ -95,10 +98,15 @@ class WireLink:
             raise VmbackupError("record_invalid", "The record is too large.", "Shorten it.")
         self._ask(line)
 
-    def tip(self, vm: str) -> Optional[str]:
+    def tip(self, vm: str, ids: Sequence[str] = ()) -> Optional[Standing]:
         """As StoreLink."""
-        found = self._ask({"verb": "tip", "vm": vm}).get("id")
-        return found if isinstance(found, str) else None
+        found = self._ask({"verb": "tip", "vm": vm, "ids": list(ids)}).get("standing", "")
+        if found is None:
+            return None
+        if not isinstance(found, dict) or not isinstance(found.get("vm"), dict):
+            raise VmbackupError("wire_malformed", "The store's answer to tip is malformed.", "Run store_setup.")
+        identity = VmIdentity(*(text_of(found["vm"], each.name) for each in fields(VmIdentity)))
+        return Standing(text_of(found, "tip"), text_of(found, "base"), identity, tuple(texts_of(found, "known")))
 
     def reconnect(self) -> None:
         """As StoreLink."""

@@ -36,7 +36,8 @@ def test_a_staged_backup_arrives_whole_once_and_is_stamped(stage: Any, store: Pa
     with wire() as link:
         sent = send_backup(link, str(staged), VM, new_id())
         assert sent.bytes_sent == sum(file.stat().st_size for file in staged.iterdir())
-        assert link.tip(VM) == new_id()
+        standing = link.tip(VM)
+        assert (standing.tip, standing.base) == (new_id(), new_id())
         assert send_backup(link, str(staged), VM, new_id()).already_there
     place = store / "web%2001" / new_id()
     subprocess.run(["sha256sum", "-c", "--strict", "SHA256SUMS"], cwd=place, check=True, capture_output=True)
@@ -113,7 +114,9 @@ def test_a_guests_key_adds_incrementals_of_its_own_vm_and_nothing_else(stage: An
     with wire(vms=[VM], kinds=["incremental"]) as guest:
         staged = stage(child, b"i", in_store=True, **chain)
         send_backup(guest, str(staged), VM, child)
-        assert guest.tip(VM) == child
+        standing = guest.tip(VM, [orphan, full, child])
+        assert (standing.tip, standing.base, standing.known) == (child, full, (full, child))
+        assert standing.vm.name == VM
         lost = stage(orphan, b"i", in_store=True, **{**chain, "parent": new_id(suffix="dead")})
         refused("parent_missing", lambda: send_backup(guest, str(lost), VM, orphan))
 
@@ -175,7 +178,9 @@ def test_a_peer_that_speaks_nonsense_ends_its_own_session_only(receiver_argv: An
     [
         ({"verb": "get", "vm": "v", "id": "20261122T010000Z-full-7f3a"}, "wire_malformed"),
         ({"verb": "tip"}, "wire_malformed"),
-        ({"verb": "tip", "vm": ""}, "vm_name_invalid"),
+        ({"verb": "tip", "vm": "v"}, "wire_malformed"),
+        ({"verb": "tip", "vm": "v", "ids": "x"}, "wire_malformed"),
+        ({"verb": "tip", "vm": "", "ids": []}, "vm_name_invalid"),
         ({"verb": "size", "vm": "v", "id": "../../etc"}, "backup_id_invalid"),
         ({"verb": "commit", "vm": "v", "id": ".incoming", "sums_sha256": ""}, "backup_id_invalid"),
         ({"verb": "commit", "vm": "v", "id": 7, "sums_sha256": ""}, "wire_malformed"),
