@@ -72,21 +72,28 @@ def load_policy(path: str, key: str) -> Tuple[str, Grant]:
         document = json.loads(Path(path).read_bytes())
     except (OSError, ValueError) as error:
         raise _invalid(path, "cannot be read: {}".format(error)) from None
+    grants = check_policy(path, document)
+    if key not in grants:
+        raise VmbackupError(
+            "not_granted", "The store's policy has no key {!r}.".format(key), "Run the role store again, with this key."
+        )
+    return document["root"], grants[key]
+
+
+def check_policy(path: str, document: Any) -> Dict[str, Grant]:
+    """Return the rights of every key of a policy; raises policy_invalid. path: for the message."""
     if not isinstance(document, dict) or set(document) != {"format", "root", "keys"} or document["format"] != 1:
         raise _invalid(path, "must hold format 1, root and keys, and nothing else")
     root, keys = document["root"], document["keys"]
     if not isinstance(root, str) or not root.startswith("/") or not isinstance(keys, dict):
         raise _invalid(path, "must have an absolute root and an object of keys")
-    grants = {name: _grant(path, key_name(name), entry) for name, entry in keys.items()}
-    if key not in grants:
-        raise VmbackupError(
-            "not_granted", "The store's policy has no key {!r}.".format(key), "Run the role store again, with this key."
-        )
-    return root, grants[key]
+    return {name: _grant(path, key_name(name), entry) for name, entry in keys.items()}
 
 
 def _grant(path: str, name: str, entry: Any) -> Grant:
     known = {field.name for field in fields(Grant)} - {"key"}
+    if isinstance(entry, dict):
+        entry = {option: value for option, value in entry.items() if option != "login"}  # enrolment's part
     if not isinstance(entry, dict) or set(entry) - known:
         raise _invalid(path, "key {} may have {} only".format(name, ", ".join(sorted(known))))
     values: Dict[str, Any] = {}
