@@ -53,6 +53,11 @@ options:
       - Whether the staged copy stays after the store has committed it.
     type: bool
     default: false
+  state_dir:
+    description:
+      - On a guest, the state folder that M(vmbackup.esx.file_archive) uses too. Once the store has committed an incremental, its index is kept
+        there for the next one to start from, and no other run can overlap with this one.
+    type: path
   adopt:
     description:
       - Whether the folder of a VM with another instance UUID may be taken over, because a restored VM took its place.
@@ -130,8 +135,9 @@ code:
 
 import os
 import time
+from contextlib import nullcontext
 from datetime import datetime, timezone
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional
 
 from ansible_collections.vmbackup.esx.plugins.module_utils.core.errors import VmbackupError
 from ansible_collections.vmbackup.esx.plugins.module_utils.core.readable import readable_bytes, readable_seconds
@@ -139,10 +145,11 @@ from ansible_collections.vmbackup.esx.plugins.module_utils.core.store.checksums 
 from ansible_collections.vmbackup.esx.plugins.module_utils.core.store.folder import StoreTree
 from ansible_collections.vmbackup.esx.plugins.module_utils.core.store.layout import VmFolder
 from ansible_collections.vmbackup.esx.plugins.module_utils.core.store.link import StoreLink, as_record
-from ansible_collections.vmbackup.esx.plugins.module_utils.core.store.names import is_backup_id
+from ansible_collections.vmbackup.esx.plugins.module_utils.core.store.names import TREE_INDEX, is_backup_id
 from ansible_collections.vmbackup.esx.plugins.module_utils.core.store.pacing import Patience, persist
 from ansible_collections.vmbackup.esx.plugins.module_utils.core.store.sender import send_backup
 from ansible_collections.vmbackup.esx.plugins.module_utils.core.store.ssh_link import open_link
+from ansible_collections.vmbackup.esx.plugins.module_utils.core.tree.guest_state import GuestState
 from ansible_collections.vmbackup.esx.plugins.module_utils.core.utc import utc_text
 from ansible_collections.vmbackup.esx.plugins.module_utils.glue.boundary import Params, Plan, Result, run
 from ansible_collections.vmbackup.esx.plugins.module_utils.glue.store_options import store_address, store_spec
@@ -154,6 +161,7 @@ SPEC: Dict[str, Any] = {
     "rate_limit": {"type": "int"},
     "retry_for": {"type": "int", "default": 300},
     "keep_staged": {"type": "bool", "default": False},
+    "state_dir": {"type": "path"},
     "adopt": {"type": "bool", "default": False},
     **store_spec(),
 }
@@ -207,14 +215,16 @@ def _compare(link: StoreLink, folder: VmFolder, backup_id: str, params: Params) 
 def _apply(link: StoreLink, folder: VmFolder, backups: List[Result], params: Params) -> Result:
     done: List[Result] = []
     refusals: List[VmbackupError] = []
+    state = GuestState(params["state_dir"], params["vm"]) if params["state_dir"] else None
     try:
-        for backup in backups:
-            try:
-                done.append(_copy(link, folder, backup, params))
-            except VmbackupError as error:
-                if _ends_all(error):
-                    raise
-                refusals.append(error)
+        with state.locked() if state else nullcontext():
+            for backup in backups:
+                try:
+                    done.append(_copy(link, folder, backup, params, state))
+                except VmbackupError as error:
+                    if _ends_all(error):
+                        raise
+                    refusals.append(error)
     finally:
         link.close()
     if refusals:
@@ -238,7 +248,7 @@ def _outcome(done: List[Result], params: Params) -> str:
     )
 
 
-def _copy(link: StoreLink, folder: VmFolder, backup: Result, params: Params) -> Result:
+def _copy(link: StoreLink, folder: VmFolder, backup: Result, params: Params, state: Optional[GuestState]) -> Result:
     backup_id, started = backup["backup_id"], time.time()
     if not folder.committed(backup_id).is_dir():
         if backup["state"] == "committed":
@@ -260,6 +270,9 @@ def _copy(link: StoreLink, folder: VmFolder, backup: Result, params: Params) -> 
     result = {**backup, "bytes_sent": sent.bytes_sent, "seconds": round(sent.seconds, 3)}
     if not sent.already_there:
         result.update(_record(link, params["vm"], result, started))
+    index = folder.committed(backup_id) / TREE_INDEX
+    if state is not None and index.is_file():
+        state.promote(backup_id, str(index))
     if not params["keep_staged"]:
         StoreTree(params["source"]).remove(params["vm"], backup_id)
     return result
@@ -278,7 +291,7 @@ def _record(link: StoreLink, vm: str, result: Result, started: float) -> Result:
     try:
         link.note(vm, as_record("copy", result["backup_id"], body))
     except VmbackupError as error:
-        return {"record_problem": str(error)}
+        return {} if error.code == "not_granted" else {"record_problem": str(error)}  # a guest's key may do no more
     return {}
 
 

@@ -39,6 +39,7 @@ class Namespace:
         block = int.from_bytes(digest[8:12], "big") % (1 << 15)
         base = (198 << 24) + (18 << 16) + block * 4
         self.near_address, self.address = _dotted(base + 1), _dotted(base + 2)
+        self._joins: list[tuple[str, str]] = []  # further links of its own: device, address on the other side
 
     def create(self) -> None:
         """Make the namespace and its link; what a crash left is removed first."""
@@ -55,12 +56,25 @@ class Namespace:
         """Return the command that runs argv in the namespace."""
         return ["ip", "netns", "exec", self.name, *argv]
 
+    def join(self, other: Namespace) -> None:
+        """Lay a link of their own between two namespaces, so that they reach one another by their addresses."""
+        device, peer = f"{self.name}j", f"{other.name}j"
+        _ip("-n", self.name, "link", "add", device, "type", "veth", "peer", "name", peer, "netns", other.name)
+        self._joins.append((device, other.address))
+        other._joins.append((peer, self.address))
+        self.restore()
+        other.restore()
+
     def cut(self) -> None:
-        """Pull the cable on the far side: packets vanish, nobody is told."""
-        _ip("-n", self.name, "link", "set", self._far, "down")
+        """Pull the cables on the far side: packets vanish, nobody is told."""
+        for device in (self._far, *(device for device, _address in self._joins)):
+            _ip("-n", self.name, "link", "set", device, "down")
 
     def restore(self) -> None:
         _ip("-n", self.name, "link", "set", self._far, "up")
+        for device, address in self._joins:
+            _ip("-n", self.name, "link", "set", device, "up")
+            _ip("-n", self.name, "route", "replace", f"{address}/32", "dev", device, "src", self.address)
 
     def slow(self, rate: str | None) -> None:
         """Limit what is sent into the namespace, such as "10mbit"; None lifts the limit."""

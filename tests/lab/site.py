@@ -124,6 +124,8 @@ class LabSite:
             self.esx[name].start(self.datastores)
         self.store, self.guest = self._ssh_server("store"), self._ssh_server("guest")
         admin = make_key(self.folder / "keys" / "admin", "lab admin")
+        if self.store.namespace and self.guest.namespace:
+            self.guest.namespace.join(self.store.namespace)
         for server in (self.store, self.guest):
             server.enrol(admin)
             server.start()
@@ -139,7 +141,7 @@ class LabSite:
         known_hosts.write_text(f"{self.store.known_hosts_line}\n{self.guest.known_hosts_line}\n")
         mover = make_key(self.folder / "keys" / "mover", "lab mover")
         self.inventory.write_hosts(list(self.esx), self._ssh_login(self.store))
-        self.inventory.write_group("guests", self._ssh_login(self.guest))
+        self.inventory.write_group("guests", {**self._ssh_login(self.guest), **self._guest_files()})
         first = next(iter(self.esx.values()))
         self.inventory.write_group(
             "all",
@@ -174,6 +176,15 @@ class LabSite:
             "vmbackup_store_authorized_keys": str(self.store.role_keys_file),
             "vmbackup_store_python": os.path.realpath(sys.executable),
             "vmbackup_store_keys": [{"name": "mover", "public_key": mover_key, "vms": ["*"]}],
+        }
+
+    def _guest_files(self) -> dict[str, Any]:
+        """Return the variables of Phase III: all guests are one machine here, so each names its own folders itself."""
+        return {
+            "vmbackup_baseline": False,
+            "vmbackup_file_paths": [],
+            "vmbackup_guest_become": False,
+            "vmbackup_guest_state_dir": str(self.folder / "guest-state"),
         }
 
     def _ssh_login(self, server: SshServer) -> dict[str, Any]:

@@ -8,9 +8,9 @@ Invariant: a folder takes over another machine only when told (adopt); an increm
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import Dict, Optional, Sequence, Tuple
+from typing import Dict, Mapping, Optional, Sequence
 
 from ..errors import VmbackupError
 from .checksums import read_text
@@ -33,13 +33,13 @@ class Standing:
     """Where a VM's chain stands, for who wants to add to it.
 
     tip: id of the newest backup by arrival. base: the full that it stands on, or is. vm: whose it is, by its manifest.
-    known: those of the ids asked for that are committed, as they were asked for.
+    known: those of the ids asked for that are committed, each with the full that it stands on, or is.
     """
 
     tip: str
     base: str
     vm: VmIdentity
-    known: Tuple[str, ...] = ()
+    known: Mapping[str, str] = field(default_factory=dict)
 
 
 def find_standing(folder: VmFolder, ids: Sequence[str]) -> Optional[Standing]:
@@ -47,9 +47,8 @@ def find_standing(folder: VmFolder, ids: Sequence[str]) -> Optional[Standing]:
     tip = find_tip(folder)
     if tip is None:
         return None
-    manifest = committed_manifest(folder, tip.id)
-    known = tuple(each for each in ids if folder.committed(each).is_dir())
-    return Standing(tip.id, manifest.base or tip.id, manifest.vm, known)
+    known = {each: _base(folder, each) for each in ids if folder.committed(each).is_dir()}
+    return Standing(tip.id, _base(folder, tip.id), committed_manifest(folder, tip.id).vm, known)
 
 
 def find_tip(folder: VmFolder) -> Optional[Tip]:
@@ -64,6 +63,10 @@ def find_tip(folder: VmFolder) -> Optional[Tip]:
 def committed_manifest(folder: VmFolder, backup_id: str) -> Manifest:
     """Return the manifest of a committed backup; raises backup_incomplete, manifest_invalid."""
     return from_json(read_text(folder.committed(backup_id) / MANIFEST))
+
+
+def _base(folder: VmFolder, backup_id: str) -> str:
+    return committed_manifest(folder, backup_id).base or backup_id
 
 
 def check_lineage(folder: VmFolder, manifest: Manifest, adopt: bool) -> None:

@@ -20,7 +20,7 @@ from .lineage import Standing
 from .manifest import VmIdentity
 from .peer_process import PeerGone, PeerProcess
 from .receiver import MAX_PUT, Incoming
-from .wire import MAX_LINE, PROTOCOL, decode_line, encode_line, number_of, plain_words, text_of, texts_of
+from .wire import MAX_LINE, PROTOCOL, decode_line, encode_line, number_of, plain_words, text_of
 
 WINDOW = 8 << 20
 SILENCE = 120.0
@@ -103,10 +103,11 @@ class WireLink:
         found = self._ask({"verb": "tip", "vm": vm, "ids": list(ids)}).get("standing", "")
         if found is None:
             return None
-        if not isinstance(found, dict) or not isinstance(found.get("vm"), dict):
+        if not isinstance(found, dict) or not all(isinstance(found.get(part), dict) for part in ("vm", "known")):
             raise VmbackupError("wire_malformed", "The store's answer to tip is malformed.", "Run store_setup.")
         identity = VmIdentity(*(text_of(found["vm"], each.name) for each in fields(VmIdentity)))
-        return Standing(text_of(found, "tip"), text_of(found, "base"), identity, tuple(texts_of(found, "known")))
+        known = {each: text_of(found["known"], each) for each in found["known"]}
+        return Standing(text_of(found, "tip"), text_of(found, "base"), identity, known)
 
     def reconnect(self) -> None:
         """As StoreLink."""

@@ -115,7 +115,7 @@ def test_a_guests_key_adds_incrementals_of_its_own_vm_and_nothing_else(stage: An
         staged = stage(child, b"i", in_store=True, **chain)
         send_backup(guest, str(staged), VM, child)
         standing = guest.tip(VM, [orphan, full, child])
-        assert (standing.tip, standing.base, standing.known) == (child, full, (full, child))
+        assert (standing.tip, standing.base, standing.known) == (child, full, {full: full, child: full})
         assert standing.vm.name == VM
         lost = stage(orphan, b"i", in_store=True, **{**chain, "parent": new_id(suffix="dead")})
         refused("parent_missing", lambda: send_backup(guest, str(lost), VM, orphan))
