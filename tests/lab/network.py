@@ -70,6 +70,12 @@ class Namespace:
         for device in (self._far, *(device for device, _address in self._joins)):
             _ip("-n", self.name, "link", "set", device, "down")
 
+    def part(self, other: Namespace) -> None:
+        """Pull the cable between the two; `restore` plugs it in again."""
+        for device, address in self._joins:
+            if address == other.address:
+                _ip("-n", self.name, "link", "set", device, "down")
+
     def restore(self) -> None:
         _ip("-n", self.name, "link", "set", self._far, "up")
         for device, address in self._joins:

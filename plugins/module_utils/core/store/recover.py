@@ -34,11 +34,21 @@ _FULL_STEPS = """\
 """
 
 _INCREMENTAL_STEPS = """\
-3. This backup holds only the files that changed. Unpack the full that the chain stands on first (base:
-   {base}), then each incremental of the chain in order, this one last; its parent is
-   {parent}. What was deleted since is not taken away: the file tree.idx names what exists.
-4. Copy the files that you need back into the guest.
+   For a few files, name them behind that command as `tar tzf` shows them.
+3. This backup holds only what changed since its parent, {parent}.
+   For everything as of this backup: restore the full {base} first, start the VM
+   apart from the network, then take the incrementals that lead from there to here, oldest first (each names its parent
+   in its manifest.json). For each, in its folder, as root; TARGET is / in the guest, or the folder of an unpacked tree:
+       {delete}
+       {unpack}
+   The first line takes away what was deleted meanwhile ("deleted" in manifest.json), the second brings the rest.
+4. The file tree.idx names all that existed at this moment.
 """
+
+_DELETE = (
+    'python3 -c \'import json,os,subprocess,sys; [subprocess.call(["rm","-rf","--",os.path.join(sys.argv[1],n.rstrip("/"))]) '
+    'for n in json.load(open("manifest.json",encoding="utf-8",errors="surrogateescape"))["deleted"]]\' TARGET'
+)
 
 
 def recover_text(manifest: Manifest) -> str:
@@ -48,10 +58,11 @@ def recover_text(manifest: Manifest) -> str:
         "1. Check that everything here is intact (in this folder):",
         "       sha256sum -c {}".format(SUMS),
         "2. Unpack, where there is room for {}:".format(_room(manifest)),
-        "       mkdir restored && {}".format(_unpack(manifest)),
+        "       mkdir restored && {}".format(_unpack(manifest, "restored")),
     ]
     steps = _FULL_STEPS if manifest.kind == "full" else _INCREMENTAL_STEPS
-    lines += steps.format(base=manifest.base, parent=manifest.parent).splitlines()
+    unpack = _unpack(manifest, "TARGET")
+    lines += steps.format(base=manifest.base, parent=manifest.parent, delete=_DELETE, unpack=unpack).splitlines()
     return "\n".join(lines + _contents(manifest)) + "\n"
 
 
@@ -68,15 +79,15 @@ def _heading(manifest: Manifest) -> List[str]:
 
 
 def _room(manifest: Manifest) -> str:
-    size = sum(entry.size for entry in manifest.files)
+    size = sum(entry.size for entry in manifest.files) + (manifest.changes or {}).get("bytes_saved", 0)
     return "{:.1f} GiB (zeros included)".format(size / (1 << 30))
 
 
-def _unpack(manifest: Manifest) -> str:
-    archive = shlex.quote(manifest.archive.name)
+def _unpack(manifest: Manifest, folder: str) -> str:
+    command = "tar xzf {} -C {}".format(shlex.quote(manifest.archive.name), folder)
     if manifest.kind == "full":
-        return "tar xzf {} -C restored".format(archive)
-    return "tar xzf {} -C restored --acls --xattrs --xattrs-include='*' --numeric-owner".format(archive)
+        return command
+    return command + " --acls --xattrs --xattrs-include='*' --numeric-owner --exclude=.vmbackup"
 
 
 def _contents(manifest: Manifest) -> List[str]:

@@ -1,0 +1,249 @@
+# Copyright: (c) 2026, vmbackup.esx contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Phase III by the real playbooks: a guest's files over SSH, into the store by the guest's own key, and back by plain tar."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import socket
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.opened_backup import committed, manifest
+from tests.lab.fixtures import LabVm, Played
+from tests.lab.site import LabSite
+from tests.tree_picture import differences, picture
+
+Make = Callable[..., LabVm]
+Play = Callable[..., Played]
+
+AS_ROOT = os.geteuid() == 0
+
+
+def grow(tree: Path) -> None:
+    """Make a tree with one of everything."""
+    for folder in ("etc", "srv/data", "srv/moved", "srv/gone/deep"):
+        (tree / folder).mkdir(parents=True)
+    for name in ("etc/kept", "etc/rewritten", "etc/hidden", "etc/mode", "srv/data/linked", "srv/moved/inside",
+                 "srv/gone/deep/file", "srv/becomes_folder"):  # fmt: skip
+        (tree / name).write_bytes(name.encode() * 500)
+    os.link(tree / "srv/data/linked", tree / "etc/link")
+    os.link(tree / "srv/moved/inside", tree / "etc/link_into_moved")
+    (tree / "etc/symlink").symlink_to("kept")
+    (tree / "etc/other").symlink_to("kept")
+
+
+def change(tree: Path) -> None:
+    """Change it in every way that has a name."""
+    (tree / "etc/created").write_text("new")
+    (tree / "etc/rewritten").write_text("other content, other size")
+    hidden = tree / "etc/hidden"
+    before = hidden.stat()
+    hidden.write_bytes(b"X" * before.st_size)
+    os.utime(hidden, ns=(before.st_atime_ns, before.st_mtime_ns))  # as if nothing had been
+    (tree / "etc/mode").chmod(0o4711)
+    (tree / "srv/data/linked").write_text("both names see this")
+    (tree / "srv/moved").rename(tree / "srv/renamed")
+    shutil.rmtree(tree / "srv/gone")
+    (tree / "srv/becomes_folder").unlink()
+    (tree / "srv/becomes_folder").mkdir()
+    (tree / "srv/becomes_folder/file").write_text("inside")
+    (tree / "etc/other").unlink()
+    (tree / "etc/other").symlink_to("created")
+    os.mkfifo(tree / "srv/fifo")
+    (tree / "srv/data" / os.fsdecode(b"not-utf8-\xff\n")).write_text("odd name")
+    (tree / "srv/data" / ("long" * 50)).mkdir()
+    (tree / "srv/data" / ("long" * 50) / ("er" * 100)).write_text("deep")
+    with (tree / "srv/data/sparse").open("wb") as file:
+        file.truncate(1 << 30)
+        file.seek(1 << 29)
+        file.write(b"in the middle")
+    for name, seconds in (("old", -(86400 * 365 * 5)), ("far", 86400 * 365 * 100)):
+        (tree / "srv" / name).write_text(name)
+        os.utime(tree / "srv" / name, (seconds, seconds))
+    with socket.socket(socket.AF_UNIX) as listener:
+        here = os.open(tree / "srv", os.O_RDONLY)
+        try:
+            listener.bind(f"/proc/self/fd/{here}/socket")
+        finally:
+            os.close(here)
+    if AS_ROOT:
+        os.chown(tree / "etc/created", 12345, 3_000_000_000)
+        os.setxattr(tree / "etc/created", "user.colour", b"blue\0=%")
+        os.mknod(tree / "srv/device", 0o600 | 0o020000, os.makedev(1, 3))
+
+
+class Guest:
+    """A VM, and a tree that stands for its files."""
+
+    def __init__(self, lab: LabSite, make: Make, play: Play, folder: Path, **variables: Any) -> None:
+        self.lab, self._play = lab, play
+        self.tree = folder / "tree"
+        grow(self.tree)
+        own = {"vmbackup_baseline": True, "vmbackup_file_paths": [str(self.tree)]}
+        self.vm = make(disks=[{"size_mb": 4, "fill_mb": 1}], variables={**own, **variables})
+        self.target = folder / "target"
+        self.restored = self.target / str(self.tree).lstrip("/")
+        self.restored.parent.mkdir(parents=True)
+        subprocess.run(["cp", "-a", str(self.tree), str(self.restored)], check=True)
+
+    def play(self, playbook: str, *args: str, rc: int = 0) -> Played:
+        done = self._play(playbook, "--limit", self.vm.name, *args)
+        assert done.rc == rc, done.output
+        return done
+
+    def incrementals(self) -> list[Path]:
+        return [path for path in committed(self.lab.store_root, self.vm.name) if "-incremental-" in path.name]
+
+    def apply(self, backup: Path) -> None:
+        """Bring the restored tree to a backup's state by the very commands of its RECOVER.txt."""
+        subprocess.run(["sha256sum", "--quiet", "-c", "SHA256SUMS"], cwd=backup, check=True)
+        lines = [line.strip() for line in (backup / "RECOVER.txt").read_text().splitlines() if "TARGET" in line]
+        commands = [line.replace("TARGET", shlex.quote(str(self.target))) for line in lines if line.startswith(("python3", "tar"))]
+        assert len(commands) == 2
+        for command in commands:
+            subprocess.run(["bash", "-c", command], cwd=backup, check=True)
+
+    def require_restored(self) -> None:
+        live = picture(self.tree)
+        socket_name = b"srv/socket"
+        live.pop(socket_name, None)
+        assert differences(live, picture(self.restored)) == {}
+
+
+@pytest.fixture
+def guest(lab: LabSite, fresh_vm: Make, play: Play, tmp_path: Path) -> Guest:
+    made = Guest(lab, fresh_vm, play, tmp_path)
+    made.play("guest_setup.yml")
+    return made
+
+
+def names_in(backup: Path) -> set[str]:
+    listed = subprocess.run(["tar", "tzf", str(backup / "archive.tar.gz")], check=True, capture_output=True, text=True)
+    return {line.rstrip("/") for line in listed.stdout.splitlines() if ".vmbackup" not in line}
+
+
+def test_an_incremental_after_a_full_holds_exactly_what_changed(guest: Guest) -> None:
+    guest.play("full_backup.yml")
+    assert guest.incrementals() == []
+    change(guest.tree)
+    done = guest.play("incremental_backup.yml")
+    (backup,) = guest.incrementals()
+    told = manifest(backup)
+    full = next(path.name for path in committed(guest.lab.store_root, guest.vm.name) if "-full-" in path.name)
+    assert (told["parent"], told["base"], told["kind"], told["consistency"]) == (full, full, "incremental", "files")
+    assert told["vm"]["instance_uuid"], "taken over from the full"
+    prefix = str(guest.tree).lstrip("/")
+    deleted = {os.path.relpath(name, prefix) for name in told["deleted"]}
+    assert deleted == {"srv/gone", "srv/moved", "srv/becomes_folder"}
+    files = {os.path.relpath(name, prefix) for name in names_in(backup)}
+    for name in ("etc/created", "etc/rewritten", "etc/hidden", "etc/mode", "etc/link", "srv/data/linked",
+                 "srv/renamed/inside", "etc/link_into_moved", "srv/becomes_folder/file", "srv/fifo", "etc/other"):  # fmt: skip
+        assert name in files, name
+    for name in ("etc/kept", "etc/symlink", "srv/gone", "srv/socket"):
+        assert name not in files, name
+    assert any(each["kind"] == "socket" and each["what"].endswith("srv/socket") for each in told["left_out"])
+    guest.apply(backup)
+    guest.require_restored()
+    assert "files packed" in done.output
+
+
+def test_a_chain_of_incrementals_and_one_without_a_change(guest: Guest) -> None:
+    guest.play("full_backup.yml")
+    for number in range(3):
+        (guest.tree / f"etc/new{number}").write_text(str(number))
+        if number == 1:
+            change(guest.tree)
+        guest.play("incremental_backup.yml")
+    guest.play("incremental_backup.yml")
+    backups = guest.incrementals()
+    parents = [manifest(backup)["parent"] for backup in backups]
+    assert parents[1:] == [backup.name for backup in backups[:-1]]
+    last = manifest(backups[-1])
+    assert last["changes"]["files_saved"] == 0 and last["deleted"] == []
+    for backup in backups:
+        guest.apply(backup)
+    guest.require_restored()
+
+
+def test_a_differential_stands_on_the_full(guest: Guest) -> None:
+    guest.play("full_backup.yml")
+    (guest.tree / "etc/one").write_text("1")
+    guest.play("incremental_backup.yml")
+    change(guest.tree)
+    guest.play("incremental_backup.yml", "-e", "vmbackup_file_level=differential")
+    differential = guest.incrementals()[-1]
+    told = manifest(differential)
+    assert told["parent"] == told["base"]
+    guest.apply(differential)
+    guest.require_restored()
+
+
+def test_without_a_baseline_it_says_what_is_due_and_saves_all_when_told(guest: Guest) -> None:
+    done = guest.play("incremental_backup.yml", rc=2)
+    assert '"code": "full_due"' in done.output and "vmbackup_complete_without_baseline" in done.output
+    guest.play("full_backup.yml", "-e", "vmbackup_baseline=false")
+    done = guest.play("incremental_backup.yml", rc=2)
+    assert "has no index of" in done.output and guest.incrementals() == []
+    guest.play("incremental_backup.yml", "-e", "vmbackup_complete_without_baseline=true")
+    (backup,) = guest.incrementals()
+    shutil.rmtree(guest.restored)
+    guest.apply(backup)
+    guest.require_restored()
+
+
+@pytest.mark.parametrize("way", ["staged", "streamed"])
+def test_a_guest_that_cannot_reach_the_store_sends_through_a_tunnel(guest: Guest, way: str) -> None:
+    guest.play("full_backup.yml")
+    change(guest.tree)
+    if guest.lab.guest.namespace and guest.lab.store.namespace:
+        guest.lab.guest.namespace.part(guest.lab.store.namespace)
+    try:
+        options = ("-e", f"vmbackup_guest_way={way}", "-e", "vmbackup_store_timeout=4", "-e", "vmbackup_retry_for=0")
+        if guest.lab.guest.namespace:
+            assert "store_unreachable" in guest.play("incremental_backup.yml", *options, rc=2).output
+        guest.play("incremental_backup.yml", *options, "-e", "vmbackup_guest_route=tunnel")
+    finally:
+        if guest.lab.guest.namespace:
+            guest.lab.guest.namespace.restore()
+    (backup,) = guest.incrementals()
+    guest.apply(backup)
+    guest.require_restored()
+
+
+def test_check_mode_says_what_would_be_saved_and_touches_nothing(guest: Guest) -> None:
+    guest.play("full_backup.yml")
+    change(guest.tree)
+    before = picture(guest.lab.folder / "guest-state")
+    done = guest.play("incremental_backup.yml", "--check", "-v")
+    assert "would save what changed since" in done.output and "etc/created" in done.output
+    assert guest.incrementals() == [] and picture(guest.lab.folder / "guest-state").keys() == before.keys()
+
+
+def test_a_full_costs_nothing_but_its_baseline_where_the_guest_does_not_answer(
+    lab: LabSite, fresh_vm: Make, play: Play, tmp_path: Path
+) -> None:
+    guest = Guest(lab, fresh_vm, play, tmp_path, ansible_port=1)
+    done = guest.play("full_backup.yml")
+    assert "no baseline for incrementals: " in done.output and len(committed(lab.store_root, guest.vm.name)) == 1
+
+
+def test_one_unreachable_guest_does_not_stop_the_rest_and_each_is_named(
+    guest: Guest, lab: LabSite, fresh_vm: Make, play: Play, tmp_path: Path
+) -> None:
+    guest.play("full_backup.yml")
+    (tmp_path / "lost").mkdir()
+    lost = Guest(lab, fresh_vm, play, tmp_path / "lost", ansible_port=1)
+    unwanted = fresh_vm(disks=[{"size_mb": 4}])
+    done = play("incremental_backup.yml", "--limit", f"{guest.vm.name},{lost.vm.name},{unwanted.name}")
+    assert done.rc == 2, done.output
+    assert f"{lost.vm.name} is unreachable" in done.output and "2 of 3 good" in done.output
+    assert "vmbackup_file_paths is empty" in done.output
+    assert len(guest.incrementals()) == 1
