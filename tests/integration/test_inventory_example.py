@@ -62,7 +62,8 @@ def move_to_the_lab(lab: LabSite, folder: Path, esx: str) -> None:
         site["vmbackup_lock_dir"],
     )
     vsphere = {"vmbackup_esx_hostname": server.hostname, "vmbackup_esx_port": server.port}
-    login = {name: value for name, value in variables(lab, "guests").items() if name in LOGIN}
+    own = ("vmbackup_guest_", "vmbackup_file_", "vmbackup_baseline")
+    login = {name: value for name, value in variables(lab, "guests").items() if name in LOGIN or name.startswith(own)}
     guests = {**places, **vsphere, **login, "vmbackup_esx_username": server.user}
     (folder / "group_vars" / "guests" / "zz_lab.yml").write_text(yaml.safe_dump(guests))
 
