@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, vmbackup.esx contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`make demo`: a site on this machine, a full backup of running VMs by the real playbook, and the proof of it.
+"""`make demo`: a site on this machine, a full and an incremental backup by the real playbooks, and the proof of both.
 
 Invariant: what it says was compared was compared here, with plain tools; it exits with 0 only if all of it held.
 """
@@ -18,6 +18,7 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
+from .demo_files import GuestFolder
 from .lab.images import ext4_image
 from .lab.site import CHECKOUT, LabSite
 from .lab.witness import Witness
@@ -31,20 +32,23 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="vmbackup-demo-") as folder:
         say("1. Booting a site: a simulated ESX host, a store behind OpenSSH, three VMs with real file systems")
         with LabSite(Path(folder)) as site:
-            make_vms(site, Path(folder))
+            files = GuestFolder(Path(folder) / "guest")
+            make_vms(site, Path(folder), files)
             prepared = site.prepare_store()
             if prepared.returncode:
                 print(prepared.stdout + prepared.stderr)
                 return 1
+            play(site, "guest_setup.yml", "--limit", "web01")
             watched = back_up(site)
             held = [check(site, name, witness) for name, witness in watched.items()]
+            held.append(bool(watched) and check_files(site, files))
     good = bool(held) and all(held)
     say("{} after {:.0f} s.".format("All of it held" if good else "IT DID NOT HOLD", time.monotonic() - started))
     return 0 if good else 1
 
 
-def make_vms(site: LabSite, folder: Path) -> None:
-    """Make web01 and db01, which run and write, and files01, which is powered off."""
+def make_vms(site: LabSite, folder: Path, files: GuestFolder) -> None:
+    """Make web01 and db01, which run and write, and files01, which is powered off. files: web01's, by SSH."""
     control = site.esx["esx1"].control
     images = [str(ext4_image(folder / f"guest{seed}.img", 64, seed)) for seed in (1, 2, 3, 4)]
     control.create_vm("web01", disks=[{"image": images[0]}], power="on")
@@ -58,7 +62,8 @@ def make_vms(site: LabSite, folder: Path) -> None:
     )
     control.snapshot("db01", "before the upgrade")  # a user's own: it must survive
     control.create_vm("files01", disks=[{"image": images[3], "controller": "sata"}], power="off")
-    for name in ("web01", "db01", "files01"):
+    site.add_guest("web01", vmbackup_baseline=True, vmbackup_file_paths=[str(files.path)])
+    for name in ("db01", "files01"):
         site.add_guest(name)
 
 
@@ -74,11 +79,7 @@ def back_up(site: LabSite) -> dict[str, Witness]:
             watched[name] = stack.enter_context(Witness(control, name))
         for name in WRITERS:
             control.start_writer(name)
-        argv = [
-            str(Path(sys.executable).with_name("ansible-playbook")),
-            str(CHECKOUT / "playbooks" / "full_backup.yml"),
-        ]
-        done = subprocess.run(argv, env={**os.environ, **site.environment}, capture_output=True, text=True, check=False)
+        good = play(site, "full_backup.yml")
         for name in WRITERS:
             told = control.stop_writer(name)
             print(
@@ -86,11 +87,18 @@ def back_up(site: LabSite) -> dict[str, Witness]:
                     name, told["writes"], told["max_stall_ms"]
                 )
             )
+    return watched if good else {}
+
+
+def play(site: LabSite, playbook: str, *arguments: str) -> bool:
+    """Run a playbook and print its summary, or all of its output where it failed."""
+    argv = [str(Path(sys.executable).with_name("ansible-playbook")), str(CHECKOUT / "playbooks" / playbook), *arguments]
+    done = subprocess.run(argv, env={**os.environ, **site.environment}, capture_output=True, text=True, check=False)
     if done.returncode:
         print(done.stdout + done.stderr)
-        return {}
+        return False
     print("\n".join("   " + line for line in summary_of(done.stdout)))
-    return watched
+    return True
 
 
 def summary_of(output: str) -> list[str]:
@@ -101,8 +109,8 @@ def summary_of(output: str) -> list[str]:
 
 
 def check(site: LabSite, name: str, witness: Witness) -> bool:
-    """Open a VM's backup with plain tools and compare it with the disks at the moment of the snapshot."""
-    (backup,) = (path for path in (site.store_root / name).iterdir() if not path.name.startswith("."))
+    """Open a VM's full with plain tools and compare it with the disks at the moment of the snapshot."""
+    (backup,) = (site.store_root / name).glob("*-full-*")
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run(["sha256sum", "--quiet", "-c", "SHA256SUMS"], cwd=backup, check=True)
         subprocess.run(["tar", "xzf", str(backup / "archive.tar.gz"), "-C", folder], check=True)
@@ -120,6 +128,31 @@ def check(site: LabSite, name: str, witness: Witness) -> bool:
         ],
     }
     say(f"3. {name}: {backup}")
+    return told(rows)
+
+
+def check_files(site: LabSite, files: GuestFolder) -> bool:
+    """Let users work in web01, back up what they changed, and compare that with plain tools."""
+    say(
+        "4. The users of web01 write, edit, rename and delete; playbooks/incremental_backup.yml saves just that, over SSH"
+    )
+    files.work()
+    if not play(site, "incremental_backup.yml", "--limit", "web01"):
+        return False
+    (backup,) = (site.store_root / "web01").glob("*-incremental-*")
+    told_of = json.loads((backup / "manifest.json").read_text())
+    say(f"5. web01: {backup}")
+    return told(
+        {
+            "it stands on the full: {}".format(told_of["parent"]): "-full-" in told_of["parent"],
+            "{files_saved} of {entries} entries saved, {deleted} deleted".format(**told_of["changes"]): True,
+            "the folder of before, with it over that, equals the guest's, byte for byte": files.matches(backup),
+        }
+    )
+
+
+def told(rows: dict[str, bool]) -> bool:
+    """Print what was looked at; return whether all of it held."""
     for text, held in rows.items():
         print("   {}  {}".format("yes" if held else "NO ", text))
     return all(rows.values())

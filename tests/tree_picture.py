@@ -39,7 +39,9 @@ def picture(root: Path) -> Picture:
 
 def differences(one: Picture, other: Picture) -> dict[bytes, tuple[Any, Any]]:
     """Return the paths that differ, with both sides."""
-    return {path: (one.get(path), other.get(path)) for path in one.keys() | other.keys() if one.get(path) != other.get(path)}
+    return {
+        path: (one.get(path), other.get(path)) for path in one.keys() | other.keys() if one.get(path) != other.get(path)
+    }
 
 
 def _below(root: bytes) -> Iterator[bytes]:

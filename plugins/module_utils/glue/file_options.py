@@ -50,10 +50,7 @@ def take_priority(params: Params) -> None:
 
 def left_out_of(found: Survey) -> List[Dict[str, str]]:
     """Return what a scan left out, as results show it: UTF-8 whatever the names are."""
-    return [
-        {"what": shown_path(each.what), "kind": each.kind, "reason": each.reason}
-        for each in found.left_out
-    ]
+    return [{"what": shown_path(each.what), "kind": each.kind, "reason": each.reason} for each in found.left_out]
 
 
 def shown_path(path: bytes) -> str:

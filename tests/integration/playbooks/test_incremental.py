@@ -106,7 +106,11 @@ class Guest:
         """Bring the restored tree to a backup's state by the very commands of its RECOVER.txt."""
         subprocess.run(["sha256sum", "--quiet", "-c", "SHA256SUMS"], cwd=backup, check=True)
         lines = [line.strip() for line in (backup / "RECOVER.txt").read_text().splitlines() if "TARGET" in line]
-        commands = [line.replace("TARGET", shlex.quote(str(self.target))) for line in lines if line.startswith(("python3", "tar"))]
+        commands = [
+            line.replace("TARGET", shlex.quote(str(self.target)))
+            for line in lines
+            if line.startswith(("python3", "tar"))
+        ]
         assert len(commands) == 2
         for command in commands:
             subprocess.run(["bash", "-c", command], cwd=backup, check=True)

@@ -58,7 +58,9 @@ def guest_key_name(vm: str) -> str:
     if _PLAIN_NAME.fullmatch(vm):
         return GUEST + vm
     digest = hashlib.sha256(vm.encode("utf-8", "surrogateescape")).hexdigest()
-    return "{}.{}.{}".format(GUEST, re.sub("[^A-Za-z0-9]", "_", vm)[:24], digest[:16])  # no plain name begins with a dot
+    return "{}.{}.{}".format(
+        GUEST, re.sub("[^A-Za-z0-9]", "_", vm)[:24], digest[:16]
+    )  # no plain name begins with a dot
 
 
 def read_document(door: StoreDoor) -> Document:
@@ -149,5 +151,7 @@ def _locked(path: str) -> Iterator[None]:
 
 def _invalid(complaint: str) -> VmbackupError:
     return VmbackupError(
-        "policy_invalid", "The store's keys: {}.".format(complaint), "Correct vmbackup_store_keys, then run store_setup."
+        "policy_invalid",
+        "The store's keys: {}.".format(complaint),
+        "Correct vmbackup_store_keys, then run store_setup.",
     )

@@ -37,9 +37,7 @@ class Packing:
     ended: datetime
 
 
-def manifest_of(
-    backup_id: str, parent: Parent, packing: Packing, node: str, collection_version: str
-) -> Manifest:
+def manifest_of(backup_id: str, parent: Parent, packing: Packing, node: str, collection_version: str) -> Manifest:
     """Build the manifest of an incremental that was packed in full."""
     summary = packing.summary
     return Manifest(
