@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shlex
 import shutil
+import signal
 import socket
 import subprocess
 from collections.abc import Callable
@@ -16,7 +18,12 @@ from typing import Any
 
 import pytest
 
-from tests.integration.opened_backup import committed, manifest
+from ansible_collections.vmbackup.esx.plugins.module_utils.core.errors import VmbackupError
+from ansible_collections.vmbackup.esx.plugins.module_utils.core.store.link import as_record
+from ansible_collections.vmbackup.esx.plugins.module_utils.core.store.ssh_link import SshLink
+from tests.faults.runs import Run, playbook_argv
+from tests.integration.opened_backup import committed, incoming, manifest
+from tests.integration.staged_backup import fresh_id, lab_store
 from tests.lab.fixtures import LabVm, Played
 from tests.lab.site import LabSite
 from tests.tree_picture import differences, picture
@@ -251,3 +258,74 @@ def test_one_unreachable_guest_does_not_stop_the_rest_and_each_is_named(
     assert f"{lost.vm.name} is unreachable" in done.output and "2 of 3 good" in done.output
     assert "vmbackup_file_paths is empty" in done.output
     assert len(guest.incrementals()) == 1
+
+
+def test_the_guests_own_key_reads_nothing_deletes_nothing_and_touches_no_other_vm(guest: Guest, lab: LabSite) -> None:
+    guest.play("full_backup.yml")
+    guest.play("incremental_backup.yml")
+    (backup,) = guest.incrementals()
+    (key,) = (lab.folder / "guest-state").glob(f"key-{hashlib.sha256(guest.vm.name.encode()).hexdigest()[:12]}")
+    before = picture(lab.store_root)
+    login = [
+        "-i",
+        str(key),
+        "-o",
+        "IdentitiesOnly=yes",
+        "-o",
+        "BatchMode=yes",
+        "-o",
+        f"UserKnownHostsFile={lab.folder}/known_hosts",
+    ]
+    at = f"{lab.store.user}@{lab.store.address}"
+    wanted = f"{backup}/archive.tar.gz"
+    for argv in (
+        ["ssh", *login, "-p", str(lab.store.port), at, f"cat {wanted}; rm -rf {backup}"],
+        ["scp", *login, "-P", str(lab.store.port), f"{at}:{wanted}", str(guest.target)],
+        ["sftp", *login, "-P", str(lab.store.port), f"{at}:{wanted}", str(guest.target)],
+    ):
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=30, check=False)
+        assert b"vmbackup" in done.stdout + done.stderr or done.returncode != 0
+        assert wanted.encode() not in done.stdout and not (guest.target / "archive.tar.gz").exists()
+    address = lab_store(lab, key_file=str(key))
+    full = manifest(backup)["parent"]
+    for refused in (
+        lambda link: link.size(guest.vm.name, full),
+        lambda link: link.put(guest.vm.name, fresh_id("full"), "archive.tar.gz", 0, b"x") or link.settle(),
+        lambda link: link.tip("another"),
+        lambda link: link.note(guest.vm.name, as_record("failed", None, {})),
+        lambda link: link.commit(guest.vm.name, backup.name, "0" * 64, True),
+    ):
+        with SshLink(address) as link, pytest.raises(VmbackupError) as caught:
+            refused(link)
+        assert caught.value.code == "not_granted"
+    assert picture(lab.store_root) == before
+
+
+@pytest.mark.parametrize("step", ["scan", "send"])
+def test_a_module_that_is_killed_on_the_guest_fails_its_guest_and_the_next_run_has_it_all(
+    guest: Guest, lab: LabSite, tmp_path: Path, step: str
+) -> None:
+    guest.play("full_backup.yml")
+    change(guest.tree)
+    (guest.tree / "big").write_bytes(os.urandom(4 << 20))
+    slow = {"vmbackup_guest_rate_limit": 50000}
+    run = Run(lab, tmp_path, playbook_argv("incremental_backup.yml", args=("--limit", guest.vm.name), variables=slow))
+    try:
+        if step == "scan":
+            pid = run.until("file_archive runs", lambda: run.module("file_archive"))
+        else:
+            run.until(
+                "a copy grows",
+                lambda: [each for each in incoming(lab.store_root, guest.vm.name) if "incremental" in each],
+            )
+            pid = run.module("archive_copy")
+        os.kill(pid, signal.SIGKILL)
+        assert run.wait() == 2, run.output
+    finally:
+        run.close()
+    assert guest.incrementals() == []
+    (guest.tree / "etc/later").write_text("after the kill")
+    guest.play("incremental_backup.yml")
+    for backup in guest.incrementals():
+        guest.apply(backup)
+    guest.require_restored()

@@ -79,7 +79,9 @@ class Record(NamedTuple):
         except (zlib.error, OverflowError, MemoryError) as error:
             raise index_damaged("a folder's record cannot be inflated") from error
         names, planes = content[: self.names_length], content[self.names_length :]
-        listing = Listing(self.path, self.flags, self.own, self.entry_count, self.size, names, _rows(planes, self.entry_count))
+        listing = Listing(
+            self.path, self.flags, self.own, self.entry_count, self.size, names, _rows(planes, self.entry_count)
+        )
         if len(content) != expected or listing.digest() != self.digest:
             raise index_damaged("a folder's record does not hold what its digest says")
         return listing
