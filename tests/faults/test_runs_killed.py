@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Iterator
@@ -32,7 +33,8 @@ def end_modules(run: Run, number: int, *modules: str) -> None:
     """Signal modules that would go on for long after their playbook."""
     for name in modules:
         for pid in iter(lambda name=name: run.module(name), 0):
-            os.kill(pid, number)
+            with contextlib.suppress(ProcessLookupError):  # it has just ended by itself
+                os.kill(pid, number)
             until(f"{name} has ended", lambda pid=pid: pid not in run.living(), 20)
 
 
