@@ -26,7 +26,7 @@ from tests.lab.site import CHECKOUT, LabSite
 
 T = TypeVar("T")
 BIN = Path(sys.executable).parent
-ARCHIVE = "archive.tar.gz"
+OWN_FILES = ("archive.tar.gz", "turns.lock")  # in a folder that is named as the VM, open while a module works on it
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -95,7 +95,7 @@ class Run:
         return {pid for pid, started in self._seen.items() if started_at(pid) == started}
 
     def module(self, name: str, vm: str = "") -> int:
-        """Return the pid of a running module, 0 if there is none; vm: the one that has an archive of that VM open."""
+        """Return the pid of a running module, 0 if there is none; vm: the one that has a file of that VM open."""
         return find_module(self.living(), name, vm)
 
     def close(self) -> None:
@@ -122,7 +122,7 @@ def descendants(*roots: int) -> Iterator[int]:
 
 
 def find_module(pids: Iterable[int], name: str, vm: str = "") -> int:
-    """Return which of some processes is a module, 0 if none is; vm: the one that has an archive of that VM open."""
+    """Return which of some processes is a module, 0 if none is; vm: the one that has a file of that VM open."""
     for pid in pids:
         words = _words(pid)
         if len(words) > 1 and words[1].endswith(f"AnsiballZ_{name}.py") and (not vm or _has_open(pid, vm)):
@@ -138,11 +138,11 @@ def _words(pid: int) -> list[str]:
 
 
 def _has_open(pid: int, vm: str) -> bool:
-    """Tell whether a process has the archive of a VM's backup open, growing or staged."""
+    """Tell whether a process has a file of its own of a VM's backup open."""
     part = f"/{quote(vm, safe='')}/"
     with contextlib.suppress(OSError):
         for entry in Path(f"/proc/{pid}/fd").iterdir():
             with contextlib.suppress(OSError):
-                if part in str(entry.readlink()) and entry.readlink().name == ARCHIVE:
+                if part in str(entry.readlink()) and entry.readlink().name in OWN_FILES:
                     return True
     return False

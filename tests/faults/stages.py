@@ -66,7 +66,7 @@ class Stages:
         """Make a VM that is to be held at a step."""
         own: dict[str, Any] = {
             # Locks of its own, since who takes a snapshot keeps the others of this controller waiting.
-            "creating": {"vmbackup_lock_dir": str(self.folder / "locks-of-one")},
+            "creating": {"vmbackup_lock_dir": str(self.folder / "locks" / "{{ inventory_hostname }}")},
             "snapshotted": {"vmbackup_after_snapshot_tasks": "{{ hold | default('') }}"},
             "copying": {"vmbackup_rate_limit": "{{ slow | default(0) }}"},
         }
@@ -99,7 +99,7 @@ class Stages:
         """Wait until each VM is at its step."""
         control, root = self.all[0].control, self.lab.store_root
         for vm in self.creating:
-            run.until("a creation hangs", lambda vm=vm: any(f["used"] for f in control.faults() if f["kind"] == "hang"))
+            run.until("a creation hangs", lambda vm=vm: any(f["used"] for f in control.faults() if f["vm"] == vm.name))
         for vm in self.snapshotted:
             run.until("a snapshot stands", lambda vm=vm: ours(vm) and run.module("wait_for"))
         for vm in self.packing:

@@ -92,6 +92,32 @@ def test_a_packing_module_that_is_signalled_removes_its_snapshot_and_leaves_noth
     stages.require_repaired(killed)
 
 
+@pytest.mark.parametrize(
+    ("step", "module", "task"),
+    [("creating", "vm_snapshot", "Snapshot the VM: "), ("copying", "archive_copy", "Send the archive to the store: ")],
+)
+def test_a_snapshot_or_copy_that_is_signalled_fails_its_vm_and_the_next_run_repairs(
+    stages: Stages, step: str, module: str, task: str
+) -> None:
+    vms = {number: stages.add(step) for number in ("SIGINT", "SIGTERM", "SIGHUP", "SIGKILL")}
+    with stages.held("-vv") as run:
+        for number, vm in vms.items():
+            os.kill(run.module(module, vm.name), getattr(signal, number))
+        assert run.wait() == 2, run.output
+    for number, vm in vms.items():
+        status, message = results(run)[vm.name]
+        words = task if number == "SIGKILL" else f"Stopped by {number} before the work was done"
+        assert status == "FAILED" and words in message, message
+        assert committed(stages.lab.store_root, vm.name) == []
+        if step == "creating":  # vSphere goes on with what it was asked for
+            until(f"the snapshot of {vm.name} comes late", lambda vm=vm: ours(vm), 20)
+        else:
+            assert ours(vm) == [] and len(stages.staged(vm)) == 1 and incoming(stages.lab.store_root, vm.name)
+    assert run.output.count('"code": "interrupted"') >= 3
+    stages.play(*REPAIR, on=stages.all)
+    stages.require_repaired(*stages.all)
+
+
 def test_a_module_that_outlives_its_playbook_keeps_its_vm_and_what_it_commits_is_sent(stages: Stages) -> None:
     packing, snapshotted = stages.add("packing"), stages.add("snapshotted")
     control = packing.control

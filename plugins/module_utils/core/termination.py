@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, vmbackup.esx contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a signal does to a module that holds something: it is raised, once, so that the way out runs whole.
+"""What a signal does to a module: it is raised, once, so that the way out runs whole and says why.
 
 Ansible runs neither rescue nor always after a signal, so a module that was handed a snapshot releases it itself.
 """
@@ -25,7 +25,7 @@ class Terminated(BaseException):
         return VmbackupError(
             "interrupted",
             "Stopped by {} before the work was done.".format(self),
-            "Nothing partial is visible; run the backup again.",
+            "Nothing partial is visible; run it again, which repairs what is left.",
         )
 
 

@@ -48,15 +48,14 @@ def run(
 ) -> None:
     """Run a module: plan, then apply unless in check mode; turn every failure into a result that names its code.
 
-    on_failure: releases what the module was handed (a snapshot), after any failure outside check mode, also after
-    SIGTERM, SIGINT and SIGHUP; it gets the failure's code, and a failure of its own is told beside the first one, never
+    SIGTERM, SIGINT and SIGHUP are failures, too. on_failure: releases what the module was handed (a snapshot), after any
+    failure outside check mode; it gets the failure's code, and a failure of its own is told beside the first one, never
     instead of it. What the plan knew is in the result of a failure, too.
     """
     module = AnsibleModule(argument_spec=argument_spec, supports_check_mode=True, **spec)
     ground: Result = {}
     try:
-        if on_failure is not None:
-            raise_on_signals()
+        raise_on_signals()
         plan = make_plan(module.params)
         ground = plan.result
         answer: Result = {"changed": plan.changed, "reason": plan.reason, "planned": module.check_mode, **plan.result}
