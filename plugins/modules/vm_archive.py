@@ -282,7 +282,13 @@ def order_of(params: Params) -> FullOrder:
         now=lambda: datetime.now(timezone.utc),
         verify=params["way"] != "staged",
         restartable=params["way"] != "streamed",
+        lock_dir=marks_of(params),
     )
+
+
+def marks_of(params: Params) -> str:
+    """Return where removals are marked: only on the controller does vm_snapshot look for it."""
+    return str(params["lock_dir"]) if params["mover_is_local"] else ""
 
 
 def release(params: Params, code: str) -> None:
@@ -291,7 +297,8 @@ def release(params: Params, code: str) -> None:
         return  # that was tried just now, with patience
     with Session.open(Connection(**connection_values(params))) as session:
         vm_obj = find_vm(session, VmSelector(**selector_values(params)))
-        remove_snapshot(session, vm_obj, params["backup_id"], timeout=float(params["task_timeout"]))
+        timeout = float(params["task_timeout"])
+        remove_snapshot(session, vm_obj, params["backup_id"], timeout=timeout, lock_dir=marks_of(params))
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ description:
   - Refuses a VM with disks that O(transport) cannot read, before there is a snapshot.
   - Removes snapshots that dead runs of this collection left on the VM, waits for the VM's turn, and takes the snapshot,
     never with memory.
+  - Merges disks that such a run left unmerged, where a mark in O(lock_dir) proves that its removal of a snapshot did it.
   - A powered-off VM needs no snapshot and gets none.
   - The snapshot's name and description say which run holds it. A VM that another live run holds is left alone.
   - Snapshots of users are never touched, and never taken for ours by their name alone.
@@ -33,7 +34,7 @@ options:
     description:
       - V(present) takes the snapshot of the backup O(backup_id), or finds it.
       - V(absent) removes the snapshot of the backup O(backup_id) and makes sure that the disks are as they were.
-      - V(reaped) removes the snapshots that dead runs left on this VM. A snapshot that a live run holds stays.
+      - V(reaped) removes what dead runs left on this VM. A snapshot that a live run holds stays.
     type: str
     choices: [present, absent, reaped]
     default: present
@@ -121,7 +122,7 @@ judgement:
   returned: when O(state=present)
   type: dict
 reaped:
-  description: Ids of the backups of dead runs whose snapshots were removed.
+  description: Ids of the backups of dead runs whose snapshots were removed, or whose removal was finished.
   returned: when O(state=present) or O(state=reaped)
   type: list
   elements: str
@@ -154,6 +155,7 @@ hint:
 
 import atexit
 import os
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import Any, Dict, Optional, Tuple
 
@@ -186,6 +188,7 @@ from ansible_collections.vmbackup.esx.plugins.module_utils.vsphere.session impor
 from ansible_collections.vmbackup.esx.plugins.module_utils.vsphere.snapshot_removal import remove_snapshot
 from ansible_collections.vmbackup.esx.plugins.module_utils.vsphere.snapshot_tree import OurSnapshot, renew_if_allowed
 from ansible_collections.vmbackup.esx.plugins.module_utils.vsphere.turns import Limits, turn
+from ansible_collections.vmbackup.esx.plugins.module_utils.vsphere.unmerged import unmerged_by_us
 
 
 class Order:
@@ -207,7 +210,8 @@ class Order:
         }
         self.timeout = float(params["task_timeout"])
         self.orphan_after = timedelta(hours=params["orphan_after"])
-        self.rules = Rules(params["quiesce"], self.timeout, self.owner_dead, self.orphan_after)
+        self.lock_dir = str(params["lock_dir"])
+        self.rules = Rules(params["quiesce"], self.timeout, self.owner_dead, self.orphan_after, self.lock_dir)
 
     def owner_dead(self, lease: Lease) -> bool:
         """Tell whether a lock of this controller proves that a lease's owner is dead."""
@@ -217,12 +221,15 @@ class Order:
         )
 
     def look(self) -> Standing:
-        """Sort our snapshots of the VM."""
-        return look(self.session, self.machine, self.params["backup_id"] or "", self.rules)
+        """Sort our snapshots of the VM, and find what a dead run left of one while no run holds the VM."""
+        found = look(self.session, self.machine, self.params["backup_id"] or "", self.rules)
+        if found.mine or found.live:
+            return found
+        return replace(found, unmerged=unmerged_by_us(self.session, self.machine, self.lock_dir))
 
     def reap(self, found: Standing) -> Any:
-        """Remove the orphans; return the ids of their backups."""
-        return reap(self.session, self.machine, found.orphans, timeout=self.timeout)
+        """Remove what dead runs left; return the ids of their backups."""
+        return reap(self.session, self.machine, found.leftovers, timeout=self.timeout, lock_dir=self.lock_dir)
 
     def judged(self) -> Tuple[VmFacts, Judgement]:
         """Look at the VM and judge it."""
@@ -249,11 +256,12 @@ class Order:
 def plan_present(order: Order) -> Plan:
     """Plan the snapshot: judged, then found, or planned with what is to be reaped first.
 
-    With orphans, the VM that counts is the one without them: it is judged when they are gone, and they go in any case.
+    With leftovers of dead runs, the VM that counts is the one without them: it is judged when they are gone, and they go
+    in any case.
     """
     found = order.look()
     facts, judgement = order.judged()
-    if not found.orphans:
+    if not found.leftovers:
         judgement.require()
     ground: Dict[str, Any] = {
         "backup_id": required_backup_id(order.params),
@@ -263,7 +271,7 @@ def plan_present(order: Order) -> Plan:
             kind: [vars(each) for each in getattr(judgement, kind)]
             for kind in ("blocking", "refused", "warnings", "left_out")
         },
-        "reaped": [each.lease.id for each in found.orphans],
+        "reaped": found.leftovers,
         "waited_seconds": 0.0,
     }
     if found.mine:
@@ -271,11 +279,11 @@ def plan_present(order: Order) -> Plan:
             False, "The snapshot is there.", {**ground, **shown(found.mine[0])}, apply=lambda: keep(order, found)
         )
     require_free(order.session, order.machine, found)
-    if not found.orphans:
+    if not found.leftovers:
         order.require_readable()
     if facts.power_state == "powered_off":
         return Plan(
-            bool(found.orphans),
+            bool(found.leftovers),
             "The VM is powered off: its disks stand still without a snapshot.",
             {**ground, **shown(None)},
             apply=lambda: prepare(order, found),
@@ -293,7 +301,7 @@ def keep(order: Order, found: Standing) -> Result:
     """Renew the lease of the snapshot that is there, and reap."""
     order.lock()
     kept = renew_if_allowed(order.session, order.machine, found.mine[0])
-    return {"changed": bool(found.orphans), **shown(kept), "reaped": order.reap(found)}
+    return {"changed": bool(found.leftovers), **shown(kept), "reaped": order.reap(found)}
 
 
 def prepare(order: Order, found: Standing) -> Result:
@@ -360,18 +368,19 @@ def plan_absent(order: Order) -> Plan:
 
 def removed(order: Order, backup_id: str) -> Result:
     """Remove this backup's snapshot; tell how it went."""
-    removal = remove_snapshot(order.session, order.machine, backup_id, timeout=order.timeout)
+    removal = remove_snapshot(order.session, order.machine, backup_id, timeout=order.timeout, lock_dir=order.lock_dir)
     return {"changed": removal.tries > 0, "removal": vars(removal)}
 
 
 def plan_reaped(order: Order) -> Plan:
     """Plan the removal of what dead runs left on this VM."""
     found = order.look()
-    ids = [each.lease.id for each in found.orphans]
     held = [each.lease.id for each in found.live]
-    reason = "{} of our snapshots on this VM are orphans, {} are held by live runs.".format(len(ids), len(held))
-    ground = {"backup_id": order.params["backup_id"], "vm": order.identity, "reaped": ids, "held": held}
-    return Plan(bool(ids), reason, ground, apply=lambda: {"reaped": order.reap(found)})
+    reason = "{} of our snapshots on this VM are orphans, {} are held by live runs{}.".format(
+        len(found.orphans), len(held), "; disks that a dead run left unmerged are merged" if found.unmerged else ""
+    )
+    ground = {"backup_id": order.params["backup_id"], "vm": order.identity, "reaped": found.leftovers, "held": held}
+    return Plan(bool(found.leftovers), reason, ground, apply=lambda: {"reaped": order.reap(found)})
 
 
 def make_plan(params: Params) -> Plan:

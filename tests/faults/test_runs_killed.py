@@ -145,6 +145,34 @@ def test_a_module_that_outlives_its_playbook_keeps_its_vm_and_what_it_commits_is
     stages.require_repaired(packing)
 
 
+def test_a_run_killed_between_the_removal_and_the_merge_of_its_disks_is_finished_by_the_next_run(
+    stages: Stages,
+) -> None:
+    packing = stages.add("packing")
+    control = packing.control
+    control.snapshot(packing.name, "user's own")
+    with stages.held() as run:
+        control.fault("consolidation", method="RemoveSnapshot_Task", vm=packing.name)
+        control.fault("task", method="ConsolidateVMDisks_Task", vm=packing.name, fault="FileLocked")
+        control.clear_faults(next(fault["id"] for fault in control.faults() if fault["kind"] == "stall"))
+        run.until("the merge is still to come", lambda: packing.state()["consolidation_needed"])
+        os.kill(run.process.pid, signal.SIGKILL)
+        run.wait()
+        end_modules(run, signal.SIGKILL, "vm_archive")
+        end_orphans(run)
+    assert names(packing) == ["user's own"] and packing.state()["consolidation_needed"]
+    elsewhere = {**OTHER, "vmbackup_lock_dir": str(stages.folder / "none")}  # without the proof
+    stages.play("cleanup.yml", on=[packing], variables=elsewhere)
+    refused = results(stages.play("full_backup.yml", on=[packing], rc=2, variables=elsewhere))[packing.name]
+    assert refused[0] == "FAILED" and "need consolidation" in refused[1]
+    assert packing.state()["consolidation_needed"]
+    stages.play("cleanup.yml", on=[packing])
+    assert not packing.state()["consolidation_needed"]
+    stages.play(*REPAIR, on=[packing])
+    stages.require_repaired(packing)
+    assert names(packing) == ["user's own"]
+
+
 def test_a_cancelled_job_is_repaired_by_the_next_run(stages: Stages) -> None:
     """A cancel in AWX is one of ansible-runner's: it kills ansible-playbook, and the modules go on."""
     packing, snapshotted = stages.add("packing"), stages.add("snapshotted")

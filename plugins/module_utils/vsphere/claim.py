@@ -25,12 +25,14 @@ class Rules:
     """How snapshots are taken and judged.
 
     quiesce: as create_snapshot takes it. timeout: seconds without progress. owner_dead, orphan_after: as standing.
+    lock_dir: as remove_snapshot takes it.
     """
 
     quiesce: str
     timeout: float
     owner_dead: Callable[[Lease], bool]
     orphan_after: timedelta
+    lock_dir: str = ""
 
 
 def look(session: Session, vm_obj: Any, backup_id: str, rules: Rules) -> Standing:
@@ -54,7 +56,7 @@ def claim(session: Session, vm_obj: Any, lease: Lease, rules: Rules) -> OurSnaps
     mine = create_snapshot(session, vm_obj, lease, quiesce=rules.quiesce, timeout=rules.timeout)
     older = [each for each in look(session, vm_obj, lease.id, rules).live if _rank(each) < _rank(mine)]
     if older:
-        remove_snapshot(session, vm_obj, lease.id, timeout=rules.timeout)
+        remove_snapshot(session, vm_obj, lease.id, timeout=rules.timeout, lock_dir=rules.lock_dir)
         raise give_way(session.title(vm_obj), min(older, key=_rank))
     return mine
 

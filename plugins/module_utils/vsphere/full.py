@@ -68,7 +68,7 @@ def make_full(
         if snapshot is None and facts.power_state != "powered_off":
             snapshot = _late_snapshot(session, vm_obj, order, attempt)
         with destination() as place:
-            held = HeldSnapshot(session, vm_obj, snapshot, order.task_timeout)
+            held = HeldSnapshot(session, vm_obj, snapshot, order.task_timeout, order.lock_dir)
             try:
                 reading = _read(session, vm_obj, order, held, place)
             except VmbackupError:
@@ -157,7 +157,7 @@ def _late_snapshot(session: Session, vm_obj: Any, order: FullOrder, attempt: int
         renewed=None,
         as_of=order.now(),
     )
-    rules = Rules(order.quiesce, order.task_timeout, lambda _lease: False, ORPHAN_AFTER)
+    rules = Rules(order.quiesce, order.task_timeout, lambda _lease: False, ORPHAN_AFTER, order.lock_dir)
     return claim(session, vm_obj, lease, rules)
 
 

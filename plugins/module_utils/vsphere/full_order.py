@@ -19,7 +19,7 @@ class FullOrder:
 
     vm: the name in the store. task_timeout: seconds without progress. scratch: folder for the spilled index. node: the
     mover's name. now: its clock, aware. verify: as Destination.commit takes it. restartable: whether a destination can be
-    opened a second time.
+    opened a second time. lock_dir: as remove_snapshot takes it.
     """
 
     vm: str
@@ -36,3 +36,4 @@ class FullOrder:
     now: Callable[[], datetime]
     verify: bool
     restartable: bool
+    lock_dir: str = ""

@@ -25,13 +25,16 @@ class HeldSnapshot:
     """Holds `snapshot` from enter to `release`; None for a VM that is powered off.
 
     removal: what release did. removal_error: why the snapshot is still there, told after the backup is safe.
-    open_seconds: from the first byte to the end of the removal.
+    open_seconds: from the first byte to the end of the removal. lock_dir: as remove_snapshot takes it.
     """
 
-    def __init__(self, session: Session, vm_obj: Any, snapshot: Optional[OurSnapshot], task_timeout: float) -> None:
+    def __init__(
+        self, session: Session, vm_obj: Any, snapshot: Optional[OurSnapshot], task_timeout: float, lock_dir: str = ""
+    ) -> None:
         self._session = session
         self._vm_obj = vm_obj
         self._task_timeout = task_timeout
+        self._lock_dir = lock_dir
         self._stack = ExitStack()
         self._since = time.monotonic()
         self.snapshot = snapshot
@@ -61,7 +64,11 @@ class HeldSnapshot:
         self.require_present()
         try:
             self.removal = remove_snapshot(
-                self._session, self._vm_obj, self.snapshot.lease.id, timeout=self._task_timeout
+                self._session,
+                self._vm_obj,
+                self.snapshot.lease.id,
+                timeout=self._task_timeout,
+                lock_dir=self._lock_dir,
             )
         except VmbackupError as error:  # the bytes are good: the backup is committed first, then this is told
             self.removal_error = error

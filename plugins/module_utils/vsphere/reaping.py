@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, vmbackup.esx contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which of our snapshots of a VM somebody holds, which are orphans, and the removal of these.
+"""Which of our snapshots of a VM somebody holds, which are orphans, and the removal of what dead runs left.
 
 Invariant: a snapshot is reaped only when its lease has run out or its owner is proven dead; a user's never.
 """
@@ -22,11 +22,20 @@ from .snapshot_tree import OurSnapshot, our_snapshots
 
 @dataclass(frozen=True)
 class Standing:
-    """Our snapshots of a VM. mine: of this backup. live: of others, held. orphans: of others, held by nobody."""
+    """Our snapshots of a VM. mine: of this backup. live: of others, held. orphans: of others, held by nobody.
+
+    unmerged: id of the backup whose removal by a dead run left the disks unmerged; "" for none.
+    """
 
     mine: Tuple[OurSnapshot, ...]
     live: Tuple[OurSnapshot, ...]
     orphans: Tuple[OurSnapshot, ...]
+    unmerged: str = ""
+
+    @property
+    def leftovers(self) -> List[str]:
+        """Ids of the backups of dead runs of which something stays on the VM."""
+        return [each.lease.id for each in self.orphans] + ([self.unmerged] if self.unmerged else [])
 
 
 def standing(
@@ -50,11 +59,14 @@ def standing(
     )
 
 
-def reap(session: Session, vm_obj: Any, orphans: Tuple[OurSnapshot, ...], *, timeout: float) -> List[str]:
-    """Remove orphans; return the ids of their backups. Raises snapshot_not_removed."""
-    for each in orphans:
-        remove_snapshot(session, vm_obj, each.lease.id, timeout=timeout)
-    return [each.lease.id for each in orphans]
+def reap(session: Session, vm_obj: Any, leftovers: List[str], *, timeout: float, lock_dir: str = "") -> List[str]:
+    """Remove what dead runs left; return the ids of their backups. lock_dir: as remove_snapshot takes it.
+
+    Raises snapshot_not_removed.
+    """
+    for backup_id in leftovers:
+        remove_snapshot(session, vm_obj, backup_id, timeout=timeout, lock_dir=lock_dir)
+    return leftovers
 
 
 def give_way(title: str, holder: OurSnapshot) -> VmbackupError:

@@ -18,6 +18,7 @@ from .pyvmomi import vim
 from .session import Session
 from .snapshot_tree import OurSnapshot, find_snapshot, our_snapshots
 from .tasks import wait_task
+from .unmerged import forget_removal, mark_removal, needs_consolidation
 
 _TRIES = 6
 _PAUSE = 2.0
@@ -40,6 +41,7 @@ def remove_snapshot(
     backup_id: str,
     *,
     timeout: float,
+    lock_dir: str = "",
     tries: int = _TRIES,
     pause: float = _PAUSE,
     sleep: Callable[[float], None] = time.sleep,
@@ -47,10 +49,11 @@ def remove_snapshot(
     """Remove this backup's snapshot and make sure that it is gone; doing it again is no error.
 
     timeout: seconds without progress after which a task counts as hung; the pauses together are no longer.
+    lock_dir: where the removal is marked until it is verified, for the next run to finish it; "": nowhere.
     tries, pause: how often, and seconds before the second try; the pause doubles each time.
     Raises snapshot_not_removed, which names what is still there.
     """
-    start, work, problem = time.monotonic(), _Work(session, vm_obj, backup_id, timeout), ""
+    start, work, problem = time.monotonic(), _Work(session, vm_obj, backup_id, timeout, lock_dir), ""
     for number in range(tries):
         if pause * (2**number - 1) > timeout:
             break
@@ -64,6 +67,8 @@ def remove_snapshot(
                 break
             continue
         if not problem:
+            if work.acted and lock_dir:
+                forget_removal(session, vm_obj, lock_dir)
             return Removal(time.monotonic() - start, number + 1 if work.acted else 0, work.consolidated)
     raise _not_removed(session.title(vm_obj), backup_id, problem)
 
@@ -71,8 +76,9 @@ def remove_snapshot(
 class _Work:
     """One removal; it keeps from try to try what the disks looked like while the snapshot still stood."""
 
-    def __init__(self, session: Session, vm_obj: Any, backup_id: str, timeout: float) -> None:
+    def __init__(self, session: Session, vm_obj: Any, backup_id: str, timeout: float, lock_dir: str) -> None:
         self._session, self._vm_obj, self._backup_id, self._timeout = session, vm_obj, backup_id, timeout
+        self._lock_dir = lock_dir
         self._wanted: Dict[int, str] = {}
         self.acted = False
         self.consolidated = False
@@ -82,6 +88,8 @@ class _Work:
         ours = [each for each in our_snapshots(self._session, self._vm_obj) if each.lease.id == self._backup_id]
         for each in ours:
             self._wanted = self._wanted or _backings_without(self._session, self._vm_obj, each)
+            if self._lock_dir:
+                mark_removal(self._session, self._vm_obj, self._lock_dir, each)
             self.acted = True
             _remove(self._session, self._vm_obj, each, self._timeout)
         left = self._left()
@@ -118,10 +126,9 @@ def _remains(session: Session, vm_obj: Any, backup_id: str, wanted: Dict[int, st
     """
     if find_snapshot(session, vm_obj, backup_id) is not None:
         return _IN_TREE
-    what = "reading the disks of VM " + session.title(vm_obj)
-    runtime = session.ask(what, lambda: vm_obj.runtime, True)
-    if runtime.consolidationNeeded:
+    if needs_consolidation(session, vm_obj):
         return "the disks need consolidation"
+    what = "reading the disks of VM " + session.title(vm_obj)
     present = _backings(session.ask(what, lambda: vm_obj.config, True))
     wrong = [
         "{} instead of {}".format(present[key], name) for key, name in wanted.items() if present.get(key, name) != name
@@ -154,6 +161,6 @@ def _not_removed(title: str, backup_id: str, problem: str) -> VmbackupError:
     return VmbackupError(
         "snapshot_not_removed",
         "The snapshot of backup {} was not removed from VM {}: {}".format(backup_id, title, problem),
-        "the next backup of this VM, or playbooks/cleanup.yml, tries again while the snapshot is in the tree; once it is "
-        "not, consolidate the VM's disks in vSphere; until then they grow on the datastore",
+        "the next backup of this VM by this controller, or playbooks/cleanup.yml, tries again; where they refuse the VM "
+        "for consolidation_needed, consolidate its disks in vSphere; until then they grow on the datastore",
     )

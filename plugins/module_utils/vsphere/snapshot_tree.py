@@ -49,6 +49,11 @@ def find_snapshot(session: Session, vm_obj: Any, backup_id: str) -> Optional[Our
     return next((each for each in our_snapshots(session, vm_obj) if each.lease.id == backup_id), None)
 
 
+def snapshot_ids(session: Session, vm_obj: Any) -> List[str]:
+    """Return the ids of all snapshots of a VM, whoever's they are."""
+    return [node.snapshot._moId for node in _nodes(session, vm_obj)]
+
+
 def _nodes(session: Session, vm_obj: Any) -> Iterator[Any]:
     return nodes_of(session.ask("reading the snapshots of VM " + session.title(vm_obj), lambda: vm_obj.snapshot, True))
 

@@ -104,7 +104,7 @@ def test_the_orphan_of_a_dead_owner_is_reaped_and_a_live_one_is_not(machine):
     live = create(machine, lease("0002"))
     found = seen(machine, dead={THEIRS.id})
     assert [each.lease.id for each in found.orphans] == [THEIRS.id]
-    assert reap(machine.session, machine.vm_obj, found.orphans, timeout=5.0) == [THEIRS.id]
+    assert reap(machine.session, machine.vm_obj, found.leftovers, timeout=5.0) == [THEIRS.id]
     assert machine.names() == sorted(["mine", live.name])
     with pytest.raises(VmbackupError):
         require_free(machine.session, machine.vm_obj, seen(machine))

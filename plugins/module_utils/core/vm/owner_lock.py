@@ -85,6 +85,14 @@ def proves_death(lock_dir: str, instance_uuid: str, *, backup_id: str, controlle
         )
 
 
+def is_held(lock_dir: str, instance_uuid: str) -> bool:
+    """Tell whether a packing module on this controller holds a VM's lock."""
+    if not _path(lock_dir, instance_uuid).is_file():
+        return False
+    with _opened(lock_dir, instance_uuid) as file:
+        return not _take(file)
+
+
 def find_owner(pid: int) -> Optional[int]:
     """Return the pid of the playbook that started the process `pid`, or None.
 

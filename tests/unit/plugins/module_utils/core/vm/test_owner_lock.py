@@ -20,6 +20,7 @@ from ansible_collections.vmbackup.esx.plugins.module_utils.core.vm import owner_
 from ansible_collections.vmbackup.esx.plugins.module_utils.core.vm.owner_lock import (
     find_owner,
     hold,
+    is_held,
     proves_death,
     write_lock,
 )
@@ -172,6 +173,15 @@ def test_holding_another_backups_lock_is_refused(tmp_path):
 def test_holding_without_a_lock_file_makes_one(tmp_path):
     with hold(str(tmp_path / "new"), UUID, ID):
         assert (tmp_path / "new" / (UUID + ".lock")).is_file()
+
+
+def test_a_look_tells_whether_a_lock_is_held_and_leaves_nothing(tmp_path):
+    assert not is_held(str(tmp_path / "none"), UUID) and not (tmp_path / "none").exists()
+    with hold(str(tmp_path), UUID, ID):
+        assert is_held(str(tmp_path), UUID)
+    assert not is_held(str(tmp_path), UUID)
+    with hold(str(tmp_path), UUID, ID):
+        pass
 
 
 def test_a_folder_that_cannot_be_used_is_named(tmp_path):
