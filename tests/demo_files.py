@@ -19,7 +19,8 @@ class GuestFolder:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "home"
-        self._before = folder / "before"
+        self._target = folder / "restored"
+        self._before = self._target / str(self.path).lstrip("/")
         for user in ("anna", "bert"):
             (self.path / user / "letters").mkdir(parents=True)
             for number in range(200):
@@ -27,6 +28,7 @@ class GuestFolder:
 
     def work(self) -> None:
         """Do what users do between two backups; the state before is kept for `matches`."""
+        self._before.parent.mkdir(parents=True)
         subprocess.run(["cp", "-a", str(self.path), str(self._before)], check=True)
         anna, bert = self.path / "anna", self.path / "bert"
         (anna / "report.txt").write_text("Written this morning.\n")
@@ -39,10 +41,8 @@ class GuestFolder:
 
     def matches(self, backup: Path) -> bool:
         """Tell whether the state before, less what the backup lists as deleted and with its files over it, is the folder."""
-        top = str(self.path).lstrip("/")
         for name in json.loads((backup / "manifest.json").read_text())["deleted"]:
-            gone = self._before / os.path.relpath(name, top)
+            gone = self._target / name
             shutil.rmtree(gone) if name.endswith("/") else gone.unlink()
-        strip = f"--strip-components={top.count('/') + 1}"
-        subprocess.run(["tar", "xzf", str(backup / "archive.tar.gz"), "-C", str(self._before), strip, top], check=True)
+        subprocess.run(["tar", "xzf", str(backup / "archive.tar.gz"), "-C", str(self._target)], check=True)
         return differences(picture(self.path), picture(self._before)) == {}

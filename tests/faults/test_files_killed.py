@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.vmbackup.esx.plugins.module_utils.core.store import commit, folder, incoming, sender
+from ansible_collections.vmbackup.esx.plugins.module_utils.core.store import commit, folder, incoming, receiver, sender
 from ansible_collections.vmbackup.esx.plugins.module_utils.core.store.link import LocalLink
 from ansible_collections.vmbackup.esx.plugins.module_utils.core.tree import guest_state, incremental, survey
 from ansible_collections.vmbackup.esx.plugins.modules import archive_copy, file_archive, file_diff
@@ -46,7 +46,7 @@ STREAMED = {
     "while streaming": (incremental, "_copy_index", "before", False),
     "before the index waits": (guest_state.GuestState, "keep_pending", "before", False),
     "before the commit": (commit, "damaged_files", "before", False),
-    "after the commit": (commit, "publish", "after", True),
+    "after the commit": (receiver, "publish", "after", True),
     "before the index is promoted": (guest_state.GuestState, "promote", "before", True),
     "with the index promoted": (guest_state.GuestState, "promote", "after", True),
 }
@@ -57,7 +57,8 @@ class Site:
 
     def __init__(self, folder_: Path, way: str) -> None:
         self.tree, self.store, self.staging = folder_ / "tree", folder_ / "store", folder_ / "staging"
-        self.before = folder_ / "before"
+        self.target = folder_ / "target"
+        self.before = self.target / str(self.tree).lstrip("/")
         self.way = way
         (self.tree / "sub").mkdir(parents=True)
         for number in range(20):
@@ -68,6 +69,7 @@ class Site:
         self._rules = rules
         apply(file_diff, {**rules, "baseline": True, "backup_id": full.name})
         shutil.copytree(full, self.store / VM / full.name)
+        self.before.parent.mkdir(parents=True)
         subprocess.run(["cp", "-a", str(self.tree), str(self.before)], check=True)
 
     def backup(self) -> None:
@@ -103,15 +105,13 @@ class Site:
         while at in by_id:
             chain.insert(0, at)
             at = by_id[at]["parent"]
-        top = str(self.tree).lstrip("/")
         for backup_id in chain:
             subprocess.run(["sha256sum", "--quiet", "-c", "SHA256SUMS"], cwd=self.store / VM / backup_id, check=True)
             for name in by_id[backup_id]["deleted"]:
-                gone = self.before / os.path.relpath(name, top)
+                gone = self.target / name
                 shutil.rmtree(gone) if name.endswith("/") else gone.unlink()
             archive = str(self.store / VM / backup_id / "archive.tar.gz")
-            strip = f"--strip-components={top.count('/') + 1}"
-            subprocess.run(["tar", "xzf", archive, "-C", str(self.before), strip, "--exclude=.vmbackup"], check=True)
+            subprocess.run(["tar", "xzf", archive, "-C", str(self.target)], check=True)
         assert differences(picture(self.tree), picture(self.before)) == {}
 
 
