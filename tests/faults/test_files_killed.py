@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,11 @@ import pytest
 
 from ansible_collections.vmbackup.esx.plugins.module_utils.core.store import commit, folder, incoming, receiver, sender
 from ansible_collections.vmbackup.esx.plugins.module_utils.core.store.link import LocalLink
+from ansible_collections.vmbackup.esx.plugins.module_utils.core.store.names import new_backup_id
 from ansible_collections.vmbackup.esx.plugins.module_utils.core.tree import guest_state, incremental, survey
 from ansible_collections.vmbackup.esx.plugins.modules import archive_copy, file_archive, file_diff
 from tests.integration.opened_backup import committed
-from tests.integration.staged_backup import fresh_id, noise, stage
+from tests.integration.staged_backup import noise, stage
 from tests.tree_picture import differences, picture
 
 VM = "web01"
@@ -60,6 +62,7 @@ class Site:
         self.target = folder_ / "target"
         self.before = self.target / str(self.tree).lstrip("/")
         self.way = way
+        self._start, self._runs = datetime.now(timezone.utc), 0
         (self.tree / "sub").mkdir(parents=True)
         for number in range(20):
             (self.tree / "sub" / str(number)).write_text(str(number))
@@ -78,10 +81,15 @@ class Site:
         common = {"store": store, "rate_limit": None, "retry_for": 0}
         packing = {"level": "incremental", "complete_without_baseline": False, "allow_unreadable": False, "way": self.way,
                    "destination": str(self.staging), "codec": "zlib", "codec_level": None, "threads": 1}  # fmt: skip
-        apply(file_archive, {**self._rules, **common, **packing, "backup_id": fresh_id("incremental")})
+        apply(file_archive, {**self._rules, **common, **packing, "backup_id": self._next_id()})
         if self.way == "staged":
             sending = {"vm": VM, "backup_id": None, "source": str(self.staging), "keep_staged": False, "adopt": False}
             apply(archive_copy, {**common, **sending, "state_dir": self._rules["state_dir"]})
+
+    def _next_id(self) -> str:
+        """Return an id a second after the last one: ids of one VM are hours apart, not moments."""
+        self._runs += 1
+        return new_backup_id(self._start + timedelta(seconds=self._runs), "incremental", os.urandom(3).hex())
 
     def backup_and_die(self, owner: Any, name: str, moment: str) -> None:
         child = os.fork()
@@ -92,6 +100,7 @@ class Site:
             finally:
                 os._exit(1)  # not reached: the step was
         assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+        self._runs += 1  # the child's count went with it
 
     def incrementals(self) -> list[Path]:
         return [path for path in committed(self.store, VM) if "-incremental-" in path.name]

@@ -85,7 +85,8 @@ def _extension(read: ReadAt, position: int, info: tarfile.TarInfo, name: str, si
             size = int(records.get(b"size", size))
         except ValueError as error:
             raise _damaged(position, "holds a size that is no number") from error
-        return records.get(b"path", name.encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape"), size
+        path = records.get(b"GNU.sparse.name", records.get(b"path", name.encode("utf-8", "surrogateescape")))
+        return path.decode("utf-8", "surrogateescape"), size
     return name, size
 
 

@@ -19,8 +19,8 @@ from ..archive.codecs import choose_codec
 from ..archive.writer import ArchiveSummary, ArchiveWriter
 from ..store.manifest import Digest, Manifest
 from ..store.names import ARCHIVE, TREE_INDEX
-from .guest_chain import GuestChain
 from .drop import drop_entries
+from .guest_chain import GuestChain
 from .manifest_of_files import Packing, manifest_of
 from .pack import PackedTree, pack_changes
 from .parent import Parent

@@ -1,0 +1,269 @@
+# Copyright: (c) 2026, vmbackup.esx contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From changes to tar entries: what is there now is packed as it is, whatever happens to it meanwhile.
+
+Invariants: every change is packed, or is in `missing` with its reason; the last entry of a name is never filled up or cut;
+what changed while it was read is in `unstable`. Memory grows with hard links and with what is missing alone.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import tempfile
+from dataclasses import dataclass
+from typing import Callable, Dict, Iterable, List, NamedTuple, Optional, Protocol, Tuple, Union
+
+from ..archive.pax_headers import (
+    BLOCK_DEVICE,
+    CHARACTER,
+    FIFO,
+    FOLDER,
+    HARD_LINK,
+    REGULAR,
+    SYMLINK,
+    PaxEntry,
+    pax_header,
+)
+from ..archive.sources import Source
+from ..archive.writer import ArchiveWriter
+from ..errors import VmbackupError
+from .attributes import attribute_records
+from .folder_cursor import FolderCursor, FolderUnreachable, open_file, open_folder
+from .live_content import SMALL, LiveSource, copy_to, data_ranges, read_small, sparse_map
+
+VANISHED, UNREADABLE, SOCKET = "vanished", "unreadable", "socket"
+MOST_READ_AGAIN = 256 << 20
+_TRIES = 3
+_GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+_DEVICES = {stat.S_IFCHR: CHARACTER, stat.S_IFBLK: BLOCK_DEVICE, stat.S_IFIFO: FIFO}
+_AT_ONCE = "it changed while it was read, so it may mix two states"
+
+
+class ToPack(Protocol):
+    """What is packed of a change: kind (deleted ones are passed over) and path below the root."""
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def path(self) -> bytes: ...
+
+
+class Note(NamedTuple):
+    """A path, and what is to be said of it. reason: for people."""
+
+    path: bytes
+    kind: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class PackedTree:
+    """What was packed. files: paths of any kind. bytes_read: content. missing: not in the archive, a folder for all below it.
+
+    unstable: in the archive, but changed while they were read.
+    """
+
+    files: int
+    bytes_read: int
+    missing: Tuple[Note, ...]
+    unstable: Tuple[Note, ...]
+
+
+def pack_changes(
+    changes: Iterable[ToPack],
+    writer: ArchiveWriter,
+    *,
+    scratch: str,
+    root: str = "/",
+    opened: Callable[[int], int] = int,
+) -> PackedTree:
+    """Pack what changed, in the order given: folders before what is in them, each folder's entries together.
+
+    scratch: folder for a private copy of a large file that shrinks while it is read. root: absolute, what paths are
+    below of. opened: is handed each descriptor of a regular file, and returns the one to read from; for tests.
+    Raises source_unreadable, scratch_failed and what the writer raises.
+    """
+    with FolderCursor(root) as cursor:
+        packer = _Packer(cursor, writer, scratch, opened)
+        for change in changes:
+            if change.kind != "deleted":
+                packer.add(change.path)
+        return PackedTree(packer.files, packer.bytes_read, tuple(packer.missing), tuple(packer.unstable))
+
+
+class _Packer:
+    def __init__(self, cursor: FolderCursor, writer: ArchiveWriter, scratch: str, opened: Callable[[int], int]) -> None:
+        self._cursor, self._writer, self._scratch, self._opened = cursor, writer, scratch, opened
+        self._links: Dict[Tuple[int, int], bytes] = {}
+        self.files = self.bytes_read = 0
+        self.missing: List[Note] = []
+        self.unstable: List[Note] = []
+
+    def add(self, path: bytes) -> None:
+        """Pack one path, or note why not."""
+        folder, _slash, name = path.rpartition(b"/")
+        try:
+            parent = self._cursor.folder(folder)
+            status = os.stat(name or b".", dir_fd=parent, follow_symlinks=False)
+            if stat.S_ISSOCK(status.st_mode):
+                self._miss(path, SOCKET, "a socket has no content")
+                return
+            self._add(path, name or b".", parent, status)
+        except FolderUnreachable as error:
+            if not self.missing or self.missing[-1].path != error.path:
+                self._lose(error.path, error)
+        except OSError as error:
+            self._lose(path, error)
+
+    def _add(self, path: bytes, name: bytes, parent: int, status: os.stat_result) -> None:
+        link = self._links.get((status.st_dev, status.st_ino)) if status.st_nlink > 1 else None
+        if link is not None and not stat.S_ISDIR(status.st_mode):
+            self._write(path, status, HARD_LINK, link=link)
+        elif stat.S_ISREG(status.st_mode):
+            self._add_regular(path, name, parent)
+        elif stat.S_ISDIR(status.st_mode):
+            fd = open_folder(name, parent)
+            try:
+                self._write(path, os.fstat(fd), FOLDER, records=attribute_records(fd))
+            finally:
+                os.close(fd)
+        else:
+            self._add_special(path, name, parent, status)
+
+    def _add_special(self, path: bytes, name: bytes, parent: int, status: os.stat_result) -> None:
+        records = attribute_records(b"/proc/self/fd/%d/%s" % (parent, name))  # opening it could do something
+        if stat.S_ISLNK(status.st_mode):
+            self._write(path, status, SYMLINK, link=os.readlink(name, dir_fd=parent), records=records)
+            return
+        kind = _DEVICES.get(stat.S_IFMT(status.st_mode))
+        if kind is None:
+            self._miss(path, UNREADABLE, "its type is not known")
+            return
+        device = (0, 0) if kind == FIFO else (os.major(status.st_rdev), os.minor(status.st_rdev))
+        self._write(path, status, kind, device=device, records=records)
+
+    def _add_regular(self, path: bytes, name: bytes, parent: int) -> None:
+        fd = self._opened(open_file(name, parent))
+        try:
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode):  # it was exchanged just now
+                raise FileNotFoundError("it became something else while it was packed")
+            records = attribute_records(fd)
+            if status.st_size <= SMALL:
+                self._add_small(path, fd, status, records)
+            else:
+                self._add_large(path, fd, status, records)
+        finally:
+            os.close(fd)
+
+    def _add_small(self, path: bytes, fd: int, status: os.stat_result, records: Dict[bytes, bytes]) -> None:
+        stable = False
+        for _try in range(_TRIES):
+            data = read_small(fd, status.st_size)
+            before, status = status, os.fstat(fd)
+            stable = _same(before, status) and len(data) == status.st_size
+            if stable:
+                break
+            if status.st_size > SMALL:
+                self._add_large(path, fd, status, records)
+                return
+        if not stable:
+            self.unstable.append(Note(path, "unstable", _AT_ONCE))
+        self._write(path, status, REGULAR, content=data, records=records)
+
+    def _add_large(self, path: bytes, fd: int, status: os.stat_result, records: Dict[bytes, bytes]) -> None:
+        """Pack a file as a stream; a second entry of the same name corrects what the first one could not hold."""
+        for again in (True, False):
+            short = self._stream(path, fd, status, records)
+            before, status = status, os.fstat(fd)
+            if short:
+                self._add_copy(path, fd, status, records)
+                return
+            if _same(before, status):
+                return
+            if not again or status.st_size > MOST_READ_AGAIN:
+                break
+        self.unstable.append(Note(path, "unstable", _AT_ONCE))
+
+    def _stream(self, path: bytes, fd: int, status: os.stat_result, records: Dict[bytes, bytes]) -> bool:
+        """Pack a file's ranges of data; return whether it was shorter than it had said."""
+        size = status.st_size
+        ranges = data_ranges(fd, size)
+        head = stands_as = b""
+        if ranges != [(0, size)] and size:
+            head = sparse_map(ranges, size)
+            sparse = {b"major": b"1", b"minor": b"0", b"name": path, b"realsize": b"%d" % size}
+            records = {**records, **{b"GNU.sparse." + key: value for key, value in sparse.items()}}
+            stands_as = b"GNUSparseFile.0/" + path  # where a reader that knows no maps must not take it for the file
+        source = LiveSource(fd, _name(path), ranges, head)
+        self._write(path, status, REGULAR, content=source, records=records, stands_as=stands_as)
+        return source.short
+
+    def _add_copy(self, path: bytes, fd: int, status: os.stat_result, records: Dict[bytes, bytes]) -> None:
+        self.unstable.append(Note(path, "unstable", "it shrank while it was read; what was left of it is saved"))
+        try:
+            with tempfile.TemporaryFile(dir=self._scratch) as copy:
+                size = copy_to(fd, copy.fileno())
+                source = LiveSource(copy.fileno(), _name(path), [(0, size)] if size else [])
+                self._write(path, status, REGULAR, content=source, records=records)
+        except OSError as error:
+            raise VmbackupError(
+                "scratch_failed",
+                "a copy of {}, which shrank while it was read, could not be made: {}".format(
+                    _name(path), error.strerror or error
+                ),
+                "free space where scratch files go: the guest's state_dir (vmbackup_guest_state_dir)",
+            ) from error
+
+    def _write(
+        self,
+        path: bytes,
+        status: os.stat_result,
+        kind: bytes,
+        *,
+        content: Union[bytes, Source] = b"",
+        link: bytes = b"",
+        device: Tuple[int, int] = (0, 0),
+        records: Optional[Dict[bytes, bytes]] = None,
+        stands_as: bytes = b"",
+    ) -> None:
+        size = len(content) if isinstance(content, bytes) else content.size
+        name = path or b"."
+        entry = PaxEntry(
+            stands_as or name,
+            kind,
+            status.st_mode,
+            status.st_uid,
+            status.st_gid,
+            status.st_mtime_ns,
+            size,
+            link,
+            device,
+            records or {},
+        )
+        self._writer.add_entry(_name(name), pax_header(entry), content)
+        self.files += 1
+        self.bytes_read += size
+        if status.st_nlink > 1 and kind not in (FOLDER, HARD_LINK):
+            self._links[status.st_dev, status.st_ino] = name
+
+    def _lose(self, path: bytes, error: OSError) -> None:
+        gone = error.errno in _GONE or isinstance(error, FileNotFoundError)
+        self._miss(
+            path, VANISHED if gone else UNREADABLE, "gone since the scan" if gone else error.strerror or str(error)
+        )
+
+    def _miss(self, path: bytes, kind: str, reason: str) -> None:
+        self.missing.append(Note(path, kind, reason))
+
+
+def _same(one: os.stat_result, other: os.stat_result) -> bool:
+    return (one.st_size, one.st_mtime_ns, one.st_ctime_ns) == (other.st_size, other.st_mtime_ns, other.st_ctime_ns)
+
+
+def _name(path: bytes) -> str:
+    return path.decode("utf-8", "surrogateescape")

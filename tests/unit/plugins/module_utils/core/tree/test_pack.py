@@ -1,0 +1,317 @@
+# Copyright: (c) 2026, vmbackup.esx contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Real files packed and unpacked by real tools: everything comes back, and whatever happens meanwhile is told."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import struct
+import subprocess
+import tarfile
+from pathlib import Path
+from typing import Any, Callable, List, NamedTuple
+
+import pytest
+
+from ansible_collections.vmbackup.esx.plugins.module_utils.core.archive.codecs import choose_codec
+from ansible_collections.vmbackup.esx.plugins.module_utils.core.archive.writer import ArchiveWriter
+from ansible_collections.vmbackup.esx.plugins.module_utils.core.errors import VmbackupError
+from ansible_collections.vmbackup.esx.plugins.module_utils.core.tree import live_content, pack
+from ansible_collections.vmbackup.esx.plugins.module_utils.core.tree.attributes import acl_text
+from ansible_collections.vmbackup.esx.plugins.module_utils.core.tree.pack import PackedTree, pack_changes
+
+ROOT = os.geteuid() == 0
+UNPACK = ("--acls", "--xattrs", "--xattrs-include=*", "--numeric-owner", "--exclude=.vmbackup")
+ACL = struct.pack("<I", 2) + b"".join(
+    struct.pack("<HHI", *entry)
+    for entry in ((1, 6, 0xFFFFFFFF), (2, 4, 12345), (4, 4, 0xFFFFFFFF), (16, 6, 0xFFFFFFFF), (32, 0, 0xFFFFFFFF))
+)
+
+
+class Found(NamedTuple):
+    path: bytes
+    kind: str = "created"
+
+
+class Packer:
+    """A tree to fill, and what becomes of it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.tree, self.out, self.archive = folder / "tree", folder / "out", folder / "archive.tar.gz"
+        self.scratch = folder / "scratch"
+        for path in (self.tree, self.out, self.scratch):
+            path.mkdir()
+
+    def pack(self, **options: Any) -> PackedTree:
+        """Pack all there is, in the order of a scan."""
+        with self.archive.open("wb") as sink, ArchiveWriter(
+            sink, codec=choose_codec("zlib"), scratch=str(self.scratch), threads=2
+        ) as writer:
+            packed = pack_changes(
+                [Found(path) for path in below(os.fsencode(self.tree))],
+                writer,
+                scratch=str(self.scratch),
+                root=str(self.tree),
+                **options,
+            )
+            writer.close()
+        return packed
+
+    def unpack(self) -> Path:
+        subprocess.run(["tar", "xzf", str(self.archive), "-C", str(self.out), *UNPACK], check=True)
+        return self.out
+
+
+def below(root: bytes) -> List[bytes]:
+    """Return the paths below a folder as a scan has them: a folder, what is in it but folders, then each of those."""
+    paths, folders = [], [b""]
+    while folders:
+        folder = folders.pop()
+        with os.scandir(os.path.join(root, folder)) as entries:
+            found = sorted(entries, key=lambda entry: entry.name)
+        paths += [
+            folder,
+            *(os.path.join(folder, each.name) for each in found if not each.is_dir(follow_symlinks=False)),
+        ]
+        deeper = [os.path.join(folder, each.name) for each in found if each.is_dir(follow_symlinks=False)]
+        folders += reversed(deeper)
+    return paths
+
+
+@pytest.fixture
+def packer(tmp_path: Path) -> Packer:
+    return Packer(tmp_path)
+
+
+def state(path: Path) -> Any:
+    """Return what must be equal of a path on both sides."""
+    status = os.lstat(path)
+    content = os.readlink(path) if path.is_symlink() else path.read_bytes() if path.is_file() else None
+    attributes = {
+        name: os.getxattr(path, name, follow_symlinks=False) for name in os.listxattr(path, follow_symlinks=False)
+    }
+    return status.st_mode, status.st_uid, status.st_gid, status.st_mtime_ns, status.st_rdev, content, attributes
+
+
+def compare(packer: Packer, *gone: str) -> None:
+    out = packer.unpack()
+    paths = [Path(os.fsdecode(path)) for path in below(os.fsencode(packer.tree)) if os.fsdecode(path) not in gone]
+    assert sorted(os.fsdecode(path) for path in below(os.fsencode(out))) == sorted(
+        "" if p == Path(".") else str(p) for p in paths
+    )
+    for path in paths:
+        assert state(out / path) == state(packer.tree / path), path
+
+
+def test_everything_that_a_file_can_be_comes_back_by_plain_tar(packer: Packer) -> None:
+    tree = packer.tree
+    (tree / "folder" / "deep").mkdir(parents=True)
+    (tree / "empty").touch()
+    (tree / "text").write_text("text")
+    (tree / "exact").write_bytes(b"x" * 512)
+    (tree / "big").write_bytes(os.urandom(9 << 20))
+    (tree / os.fsdecode(b"odd-\xff-\n-\xc3\xa4")).write_text("odd")
+    long = tree / ("a" * 200) / ("b" * 200)
+    long.mkdir(parents=True)
+    (long / ("c" * 250)).write_text("deep")
+    (tree / "symlink").symlink_to("text")
+    (tree / "dangling").symlink_to("x" * 300)
+    os.mkfifo(tree / "fifo")
+    for name, seconds in (("old", -1_500_000_000), ("far", 5_000_000_000), ("exactly", 0)):
+        (tree / name).touch()
+        os.utime(tree / name, ns=(0, seconds * 1_000_000_000 + 123_456_789))
+    os.utime(tree / "symlink", ns=(0, 1_234_567_890_123_456_789), follow_symlinks=False)
+    os.setxattr(tree / "text", "user.colour", b"blue\0=%\n")
+    os.setxattr(tree / "folder", "user.of=a%folder", b"x")
+    if ROOT:
+        os.setxattr(tree / "text", "trusted.note", b"t")
+        os.setxattr(tree / "text", "security.capability", bytes.fromhex("0100000200040000000000000000000000000000"))
+        os.setxattr(tree / "folder", "system.posix_acl_access", ACL)
+        os.setxattr(tree / "folder", "system.posix_acl_default", ACL)
+        os.mknod(tree / "device", 0o020640, os.makedev(259, 70000))
+        os.chown(tree / "exact", 3_000_000_000, 2_097_152)
+        os.chown(tree / "symlink", 1, 2, follow_symlinks=False)
+        (tree / "exact").chmod(0o6751)
+    (tree / "folder").chmod(0o1777)
+    os.utime(tree / "folder", ns=(0, 1_000_000_001))
+    packed = packer.pack()
+    assert packed.missing == packed.unstable == ()
+    compare(packer)
+
+
+def test_hard_links_stay_one_file_and_their_content_is_packed_once(packer: Packer) -> None:
+    (packer.tree / "z").mkdir()
+    (packer.tree / "first").write_bytes(os.urandom(1 << 20))
+    for name in ("second", "z/third"):
+        os.link(packer.tree / "first", packer.tree / name)
+    packed = packer.pack()
+    assert packed.bytes_read == 1 << 20
+    out = packer.unpack()
+    assert len({os.lstat(out / name).st_ino for name in ("first", "second", "z/third")}) == 1
+    compare(packer)
+
+
+@pytest.mark.parametrize("ends_in_a_hole", [True, False])
+def test_holes_stay_holes_for_every_reader_that_knows_them(packer: Packer, ends_in_a_hole: bool) -> None:
+    with (packer.tree / "sparse").open("wb") as file:
+        file.write(b"head")
+        for megabyte in (5, 100, 101, 200):
+            file.seek((megabyte << 20) + 77)
+            file.write(os.urandom(5000))
+        file.truncate((300 << 20) + 5 if ends_in_a_hole else file.tell())
+    packed = packer.pack()
+    assert packed.bytes_read < 1 << 20 and packer.archive.stat().st_size < 1 << 20
+    out = packer.unpack()
+    assert (out / "sparse").stat().st_blocks * 512 < 1 << 20
+    subprocess.run(["cmp", str(packer.tree / "sparse"), str(out / "sparse")], check=True)
+    assert not (out / "GNUSparseFile.0").exists()
+    with tarfile.open(str(packer.archive)) as archive:
+        member = archive.getmember("sparse")
+        assert member.size == (packer.tree / "sparse").stat().st_size
+    if shutil.which("bsdtar"):
+        other = packer.out.parent / "other"
+        other.mkdir()
+        subprocess.run(["bsdtar", "xf", str(packer.archive), "-C", str(other)], check=True)
+        subprocess.run(["cmp", str(packer.tree / "sparse"), str(other / "sparse")], check=True)
+
+
+def test_a_socket_and_what_is_gone_are_named_and_the_rest_is_packed(packer: Packer) -> None:
+    (packer.tree / "kept").write_text("kept")
+    with socket.socket(socket.AF_UNIX) as listener:
+        folder = os.open(packer.tree, os.O_RDONLY)
+        listener.bind("/proc/self/fd/{}/socket".format(folder))
+        os.close(folder)
+    ghosts = [b"ghost", b"gone/a", b"gone/b/c", b"kept/below"]
+    with packer.archive.open("wb") as sink, ArchiveWriter(
+        sink, codec=choose_codec("zlib"), scratch=str(packer.scratch)
+    ) as writer:
+        changes = [Found(path) for path in (b"", *sorted([b"kept", b"socket", *ghosts]))] + [Found(b"kept", "deleted")]
+        packed = pack_changes(changes, writer, scratch=str(packer.scratch), root=str(packer.tree))
+        writer.close()
+    missing = {note.path: note.kind for note in packed.missing}
+    assert missing == {b"ghost": "vanished", b"gone": "vanished", b"kept": "vanished", b"socket": "socket"}
+    assert (packer.unpack() / "kept").read_text() == "kept"
+
+
+@pytest.mark.skipif(ROOT, reason="root reads everything")
+def test_what_may_not_be_read_is_named(packer: Packer) -> None:
+    (packer.tree / "secret").write_text("s")
+    (packer.tree / "secret").chmod(0)
+    assert [(note.path, note.kind) for note in packer.pack().missing] == [(b"secret", "unreadable")]
+
+
+def test_nothing_is_read_through_a_symlink(packer: Packer) -> None:
+    (packer.tree / "real").mkdir()
+    (packer.tree / "real" / "file").write_text("elsewhere")
+    (packer.tree / "link").symlink_to("real")
+    with packer.archive.open("wb") as sink, ArchiveWriter(
+        sink, codec=choose_codec("zlib"), scratch=str(packer.scratch)
+    ) as writer:
+        packed = pack_changes([Found(b"link/file")], writer, scratch=str(packer.scratch), root=str(packer.tree))
+        writer.close()
+    assert packed.files == 0 and [note.kind for note in packed.missing] == ["vanished"]
+
+
+class Restless:
+    """Changes a file each time that it is opened or has been read so often."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, act: Callable[[int], None], at: int = 2) -> None:
+        self._reads, self._act, self._at = 0, act, at
+        for module, name in ((os, "pread"), (os, "preadv")):
+            monkeypatch.setattr(module, name, self._wrapped(getattr(module, name)))
+
+    def _wrapped(self, real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            self._reads += 1
+            if self._reads == self._at:
+                self._act(self._reads)
+            return real(*arguments)
+
+        return call
+
+
+def test_a_small_file_that_changes_once_is_read_again_and_is_whole(packer: Packer, monkeypatch: Any) -> None:
+    file = packer.tree / "log"
+    file.write_text("before")
+    Restless(monkeypatch, lambda _n: file.write_text("after, and longer"))
+    packed = packer.pack()
+    assert packed.unstable == packed.missing == ()
+    assert (packer.unpack() / "log").read_text() == "after, and longer"
+
+
+def test_a_small_file_that_never_rests_is_packed_as_read_and_named(packer: Packer, monkeypatch: Any) -> None:
+    file = packer.tree / "log"
+    file.write_text("x")
+    real = os.pread
+
+    def grow(*arguments: Any) -> bytes:
+        data = real(*arguments)
+        with file.open("a") as log:
+            log.write("y")
+        return data
+
+    monkeypatch.setattr(os, "pread", grow)
+    packed = packer.pack()
+    monkeypatch.undo()
+    assert [(note.path, note.kind) for note in packed.unstable] == [(b"log", "unstable")]
+    content = (packer.unpack() / "log").read_text()
+    assert content.strip("y") == "x" and file.read_text().startswith(content)
+
+
+def test_a_large_file_that_shrinks_ends_as_what_was_left_and_is_never_filled_up(
+    packer: Packer, monkeypatch: Any
+) -> None:
+    file = packer.tree / "log"
+    content = os.urandom(20 << 20)
+    file.write_bytes(content)
+    Restless(monkeypatch, lambda _n: os.truncate(file, 10_000_001), at=3)
+    packed = packer.pack()
+    assert [note.path for note in packed.unstable] == [b"log"]
+    assert (packer.unpack() / "log").read_bytes() == content[:10_000_001]
+    assert list(packer.scratch.iterdir()) == []
+
+
+def test_a_large_file_that_is_rewritten_is_read_once_more(packer: Packer, monkeypatch: Any) -> None:
+    file = packer.tree / "table"
+    file.write_bytes(b"a" * (9 << 20))
+
+    def rewrite(_number: int) -> None:
+        with file.open("r+b") as table:
+            table.write(b"b" * (9 << 20))
+
+    Restless(monkeypatch, rewrite, at=3)
+    packed = packer.pack()
+    assert packed.unstable == ()
+    assert (packer.unpack() / "table").read_bytes() == b"b" * (9 << 20)
+
+
+def test_a_very_large_file_that_changes_is_not_read_twice_but_named(packer: Packer, monkeypatch: Any) -> None:
+    monkeypatch.setattr(pack, "MOST_READ_AGAIN", 1 << 20)
+    file = packer.tree / "table"
+    file.write_bytes(b"a" * (9 << 20))
+    Restless(monkeypatch, lambda _n: os.utime(file), at=3)
+    packed = packer.pack()
+    assert [note.path for note in packed.unstable] == [b"table"] and packed.files == 2
+
+
+def test_a_disk_that_fails_midway_ends_the_backup_by_name(packer: Packer, monkeypatch: Any) -> None:
+    (packer.tree / "table").write_bytes(b"a" * (9 << 20))
+
+    def fail(*_arguments: Any) -> int:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(live_content.os, "preadv", fail)
+    with pytest.raises(VmbackupError) as caught:
+        packer.pack()
+    assert (
+        caught.value.code == "source_unreadable" and "table" in caught.value.message and "exclude" in caught.value.hint
+    )
+
+
+def test_an_acl_is_written_with_numbers() -> None:
+    assert acl_text(ACL) == b"user::rw-,user:12345:r--,group::r--,mask::rw-,other::---"
+    with pytest.raises(ValueError, match="version"):
+        acl_text(struct.pack("<I", 3))
