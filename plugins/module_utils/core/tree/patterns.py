@@ -75,8 +75,8 @@ def _parse(pattern: str) -> _Parsed:
     parts = body[1:].split(b"/") if body.startswith(b"/") else body.split(b"/")
     if any(part in (b"", b".", b"..") for part in parts) or b"\0" in body:
         raise _invalid(pattern, "it has an empty part, '.', '..' or a NUL")
-    globs = [b"**" if part == b"**" else _translate(pattern, part) for part in parts]
-    if globs == [b"**"]:
+    globs = [_translate(pattern, part) if part.strip(b"*") or part == b"*" else b"**" for part in parts]
+    if globs == [b"**"] and not anchored:
         globs = [_ANY_CHARACTER + b"+"]
     where = _folders_of(globs) if anchored else globs[0]
     return _Parsed(takes_back, folder_only, anchored, _join(globs, anchored), where)
@@ -84,10 +84,11 @@ def _parse(pattern: str) -> _Parsed:
 
 def _folders_of(globs: List[bytes]) -> bytes:
     """Return the expression of the folders in which an anchored pattern can match."""
-    above = globs if globs[-1] == b"**" else globs[:-1]
+    above = list(globs if globs[-1] == b"**" else globs[:-1])
     if not above or above[-1] != b"**":
         return _join(above, True) if above else b""
-    above = above[:-1]
+    while above and above[-1] == b"**":
+        above.pop()
     return _join(above, True) + rb"(?:/.*)?" if above else b".*"
 
 

@@ -37,6 +37,7 @@ class ScanRules:
     patterns: Patterns = field(init=False, repr=False, compare=False)
     roots: Tuple[bytes, ...] = field(init=False, repr=False, compare=False)
     markers: Tuple[bytes, ...] = field(init=False, repr=False, compare=False)
+    never: Tuple[bytes, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         roots = tuple(sorted((_relative(path, "paths") for path in self.paths), key=path_key))
@@ -50,6 +51,7 @@ class ScanRules:
                 raise _invalid("{!r} is not the name of a file".format(name), "exclude_if_present")
         object.__setattr__(self, "roots", roots)
         object.__setattr__(self, "markers", tuple(os.fsencode(name) for name in self.exclude_if_present))
+        object.__setattr__(self, "never", tuple(_relative(path, "always_out") for path in self.always_out))
         object.__setattr__(self, "patterns", Patterns(self.exclude))
 
     def as_data(self) -> Dict[str, Any]:
@@ -60,7 +62,7 @@ class ScanRules:
     def own_folders(self) -> Dict[bytes, Set[bytes]]:
         """Return the names that are never scanned, by the folder that holds them."""
         found: Dict[bytes, Set[bytes]] = {}
-        for path in self._never():
+        for path in self.never:
             parent, _slash, name = path.rpartition(b"/")
             found.setdefault(parent, set()).add(name)
         return found
@@ -69,16 +71,13 @@ class ScanRules:
         """Tell whether these rules leave out a path, be it for a folder above it. Markers are not looked at."""
         if not any(is_within(path, root) or is_within(root, path) for root in self.roots):
             return True
-        if any(is_within(path, own) for own in self._never()):
+        if any(is_within(path, own) for own in self.never):
             return True
         parents = [path[:end] for end, byte in enumerate(path) if byte == 0x2F]
         above_root = {parent for root in self.roots for parent in ancestors(root) + [root]}
         return any(self.patterns.matches(each, True) for each in parents if each not in above_root) or (
             path not in above_root and self.patterns.matches(path, folder)
         )
-
-    def _never(self) -> List[bytes]:
-        return [_relative(path, "always_out") for path in self.always_out]
 
 
 def path_key(path: bytes) -> bytes:
