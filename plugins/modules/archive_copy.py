@@ -137,6 +137,7 @@ import os
 import time
 from contextlib import nullcontext
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 from ansible_collections.vmbackup.esx.plugins.module_utils.core.errors import VmbackupError
@@ -224,17 +225,28 @@ def _apply(link: StoreLink, folder: VmFolder, backups: List[Result], params: Par
                 except VmbackupError as error:
                     if _ends_all(error):
                         raise
-                    refusals.append(error)
+                    refusals.append(_placed(error, folder.committed(backup["backup_id"])))
     finally:
         link.close()
     if refusals:
-        raise refusals[0]
+        first, *others = refusals
+        raise VmbackupError(first.code, " ".join([*map(str, others), first.message]), first.hint)
     return {"backups": done, "reason": _outcome(done, params)}
 
 
 def _ends_all(error: VmbackupError) -> bool:
     """Tell whether an error is the store's or the link's, and not one backup's own."""
     return error.code.startswith(("store_", "wire_", "put_"))
+
+
+def _placed(error: VmbackupError, staged: Path) -> VmbackupError:
+    """Name the staged copy that the store will never let in, since every later run meets it again."""
+    if error.code != "backup_id_off_clock":
+        return error
+    message = "{} The staged copy {} is kept.".format(error.message, staged)
+    return VmbackupError(
+        error.code, message, "Set the clocks of controller and store; remove a staged copy that is over 7 days old."
+    )
 
 
 def _outcome(done: List[Result], params: Params) -> str:

@@ -73,5 +73,6 @@ def test_one_backup_that_is_refused_does_not_keep_back_the_others(lab: LabSite, 
     (bad / "archive.tar.gz").write_bytes(noise(1000, seed=2))
     done = run_module("archive_copy", arguments(lab, source))
     assert done["code"] == "backup_id_off_clock"
+    assert str(old) in done["msg"] and str(bad) in done["msg"] and "remove a staged copy" in done["hint"]
     assert [each.name for each in committed(lab.store_root, "mixed")] == [good.name]
     assert committed(source, "mixed") == sorted([old, bad])
