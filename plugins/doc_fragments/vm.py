@@ -48,7 +48,7 @@ options:
     default: ""
   lock_dir:
     description:
-      - Folder on the controller for its lock files. It must outlive the run to be of use.
+      - Folder on the controller for its lock files and its marks of removals that were begun. It must outlive the run to be of use.
     type: path
     default: ~/.vmbackup/locks
   mover_is_local:

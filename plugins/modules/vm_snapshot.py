@@ -225,7 +225,7 @@ class Order:
         found = look(self.session, self.machine, self.params["backup_id"] or "", self.rules)
         if found.mine or found.live:
             return found
-        return replace(found, unmerged=unmerged_by_us(self.session, self.machine, self.lock_dir))
+        return replace(found, unmerged=unmerged_by_us(self.session, self.machine, self.lock_dir, self.uuid))
 
     def reap(self, found: Standing) -> Any:
         """Remove what dead runs left; return the ids of their backups."""

@@ -67,6 +67,7 @@ class Run:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                preexec_fn=_heed_signals,
             )
 
     @property
@@ -104,6 +105,12 @@ class Run:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.process.wait(10)
+
+
+def _heed_signals() -> None:
+    """Take back what a shell made of signals: under nohup, SIGHUP would be ignored all the way down."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def descendants(*roots: int) -> Iterator[int]:

@@ -9,8 +9,10 @@ snapshot since, and no packing module of this node is at work on the VM. Else th
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
+from ..core.errors import VmbackupError
 from ..core.vm.owner_lock import is_held
 from ..core.vm.removal_mark import clear_mark, read_mark, set_mark
 from .session import Session
@@ -25,15 +27,15 @@ def mark_removal(session: Session, vm_obj: Any, lock_dir: str, snapshot: OurSnap
 
 
 def forget_removal(session: Session, vm_obj: Any, lock_dir: str) -> None:
-    """Take the note back: the removal was verified."""
-    clear_mark(lock_dir, _instance_uuid(session, vm_obj))
+    """Take the note back: the removal was verified, which a failure here must not hide."""
+    with suppress(VmbackupError):
+        clear_mark(lock_dir, _instance_uuid(session, vm_obj))
 
 
-def unmerged_by_us(session: Session, vm_obj: Any, lock_dir: str) -> str:
+def unmerged_by_us(session: Session, vm_obj: Any, lock_dir: str, instance_uuid: str) -> str:
     """Return the id of the backup whose removal left the VM's disks unmerged, or "" where that is not proven."""
-    uuid = _instance_uuid(session, vm_obj)
-    mark = read_mark(lock_dir, uuid)
-    if mark is None or not needs_consolidation(session, vm_obj) or is_held(lock_dir, uuid):
+    mark = read_mark(lock_dir, instance_uuid)
+    if mark is None or not needs_consolidation(session, vm_obj) or is_held(lock_dir, instance_uuid):
         return ""
     return mark.backup_id if sorted(snapshot_ids(session, vm_obj)) == sorted(mark.others) else ""
 

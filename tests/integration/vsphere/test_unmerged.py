@@ -33,7 +33,7 @@ def cut_off(machine, folder):
 
 
 def left(machine, folder):
-    return unmerged_by_us(machine.session, machine.vm_obj, str(folder))
+    return unmerged_by_us(machine.session, machine.vm_obj, str(folder), machine.state()["instance_uuid"])
 
 
 def test_what_our_removal_left_is_merged_and_then_forgotten(machine, tmp_path):
