@@ -25,7 +25,7 @@ def main(words: list[str]) -> int:
     if words == ["setup"]:
         set_up()
         return 0
-    names = [name for word in words for name in GROUPS.get(word, [word])]
+    names = list(dict.fromkeys(name for word in words for name in GROUPS.get(word, [word])))
     if not names or not set(names) <= set(PARTS):
         print(f"usage: python3 -m tests.ci setup | all | {' | '.join(sorted({*PARTS, *GROUPS}))}", file=sys.stderr)
         return 2
