@@ -200,7 +200,7 @@ def make_plan(params: Params) -> Plan:
         open_link(store_address(params)),
         params["retry_for"],
     )
-    parent = chain.parent(chain.look(), differential=order.differential, complete=order.complete)
+    parent = chain.parent(chain.look(), order.now(), differential=order.differential, complete=order.complete)
     return Plan(
         True,  # even where no file changed: the new backup moves what can be restored up to now
         "would save what changed {}".format(parent.reason),

@@ -11,10 +11,11 @@ from __future__ import annotations
 import os
 import stat
 import struct
-from typing import BinaryIO, Dict, Iterator, NamedTuple
+from typing import BinaryIO, Dict, Iterator, NamedTuple, Tuple
 
 from ..errors import VmbackupError
 from .index import write_failed
+from .rules import path_key
 
 CREATED = "created"
 CHANGED = "changed"  # the content may differ
@@ -103,6 +104,14 @@ class ChangeSpill:
             self._file.write(frame + change.path)
         except OSError as error:
             raise write_failed(self._path, error) from error
+
+
+def scan_place(change: Change) -> Tuple[bytes, bool, bytes]:
+    """Return what changes are ordered by: a folder, what is in it, then the folders below."""
+    if change.is_folder:
+        return path_key(change.path), False, b""
+    folder, _slash, name = change.path.rpartition(b"/")
+    return path_key(folder), True, name
 
 
 def read_changes(path: str) -> Iterator[Change]:

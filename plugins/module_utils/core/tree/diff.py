@@ -22,17 +22,19 @@ _Pair = Tuple[Optional[Record], Optional[Record]]
 _FOLDER = 0o040000
 
 
-def compare(old_index: Optional[str], new_index: str, rules: ScanRules, spill: ChangeSpill) -> Totals:
-    """Add all changes from one index to another to `spill`; return the new one's totals.
+def compare(
+    old_index: Optional[str], new_index: str, rules: ScanRules, spill: ChangeSpill, links: ChangeSpill
+) -> Totals:
+    """Add all changes from one index to another to `spill`, what is merely linked to `links`; return the new one's totals.
 
     old_index, new_index: paths; without an old one everything is created. rules: the new scan's, they tell what was left out.
-    Changes come in the order of path_key, a folder before what it holds; files that are merely linked come last.
+    In both, changes come in the order of scan_place; what was deleted may come late.
     Raises what IndexReader and ChangeSpill raise; both indexes are verified when it returns.
     """
     merge = _Comparison(rules, spill)
     totals = merge.run(old_index, new_index)
     if old_index is not None and merge.saved_links:
-        _add_linked(old_index, new_index, merge.saved_links, spill)
+        _add_linked(old_index, new_index, merge.saved_links, links)
     return totals
 
 

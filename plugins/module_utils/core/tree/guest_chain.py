@@ -10,7 +10,7 @@ when a newer backup that holds all of it is packed.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Dict, List, Optional, Tuple
 
@@ -20,6 +20,8 @@ from ..store.link import StoreLink
 from ..store.pacing import Patience, persist
 from .guest_state import GuestState
 from .parent import Parent, Staged, choose_parent
+
+_SENT_LATE = timedelta(days=6)  # a day less than the store lets a late copy begin
 
 
 @dataclass(frozen=True)
@@ -50,13 +52,14 @@ class GuestChain:
         committed = tuple(each for each in staged if each.id in known)
         return Position(standing, indexes, committed, tuple(each for each in staged if each.id not in known))
 
-    def parent(self, position: Position, *, differential: bool, complete: bool) -> Parent:
-        """Return what the next incremental stands on; raises full_due."""
+    def parent(self, position: Position, now: datetime, *, differential: bool, complete: bool) -> Parent:
+        """Return what the next incremental stands on; raises full_due. now: aware."""
         return choose_parent(
             self.vm,
             position.standing,
             position.indexes,
             position.waiting,
+            oldest=now - _SENT_LATE,
             differential=differential,
             complete=complete,
         )

