@@ -194,7 +194,8 @@ def test_a_chain_of_incrementals_and_one_without_a_change(guest: Guest) -> None:
         if number == 1:
             change(guest.tree)
         guest.play("incremental_backup.yml")
-    guest.play("incremental_backup.yml")
+    for _again in range(2):  # what was touched just before a scan is saved once more by the next one
+        guest.play("incremental_backup.yml")
     backups = guest.incrementals()
     parents = [manifest(backup)["parent"] for backup in backups]
     assert parents[1:] == [backup.name for backup in backups[:-1]]

@@ -16,7 +16,7 @@ from .changes import Change, ChangeSpill
 from .entry import LINKED, RACY, TYPE_AND_MODE, Row
 from .index import IndexReader, Totals
 from .records import ELSEWHERE, HAS_LINKED, HAS_RACY, PARTIAL, UNSETTLED, Record
-from .rules import ScanRules, is_within, path_key
+from .rules import ScanRules, ancestors, is_within, path_key
 
 _Pair = Tuple[Optional[Record], Optional[Record]]
 _FOLDER = 0o040000
@@ -42,6 +42,7 @@ class _Comparison:
     def __init__(self, rules: ScanRules, spill: ChangeSpill) -> None:
         self.saved_links: Set[int] = set()
         self._rules = rules
+        self._above = {above for root in rules.roots for above in ancestors(root)}
         self._add = spill.add
         self._partial: List[bytes] = []  # PARTIAL folders on the way to the present one
         self._deleted: Optional[Change] = None
@@ -74,7 +75,8 @@ class _Comparison:
             self._entries(now.path, _files(before), _files(now))
 
     def _own(self, before: Record, now: Record) -> None:
-        reason = _folder_reason(before.own, now.own, now.flags)
+        flags = now.flags | (ELSEWHERE if now.path in self._above else 0)  # what else is in it is none of ours
+        reason = _folder_reason(before.own, now.own, flags)
         if reason:
             self._add(Change(words.METADATA, now.path, reason, 0, now.own.mode & TYPE_AND_MODE))
 
@@ -147,6 +149,7 @@ def _folder_reason(old: Row, new: Row, flags: int) -> str:
         return ""  # nothing is known of it
     if flags & ELSEWHERE:
         new = new._replace(mtime_ns=old.mtime_ns, ctime_ns=old.ctime_ns, ino=old.ino)
+        old = old._replace(mode=old.mode & ~RACY)
     judged = judge(old, new)
     return judged[1] if judged else ""
 

@@ -113,14 +113,15 @@ class _Packer:
         folder, _slash, name = path.rpartition(b"/")
         if is_folder:
             self._folder = path
-        elif folder != self._folder:
-            self.add(folder, True)
         try:
             parent = self._cursor.folder(folder)
             status = os.stat(name or b".", dir_fd=parent, follow_symlinks=False)
             if stat.S_ISSOCK(status.st_mode):
                 self._miss(path, SOCKET, "a socket has no content")
                 return
+            if not is_folder and folder != self._folder:
+                self.add(folder, True)
+                parent = self._cursor.folder(folder)
             self._add(path, name or b".", parent, status)
         except FolderUnreachable as error:
             if not self.missing or self.missing[-1].path != error.path:
