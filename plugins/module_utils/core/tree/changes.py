@@ -39,6 +39,7 @@ GONE = "gone"
 LEFT_OUT_NOW = "left out now"
 REASONS = (NEW, TYPE, SIZE, MTIME, CTIME, INODE, MODE, OWNER, SAME_TICK, LINK, GONE, LEFT_OUT_NOW)
 
+_END = 0xFF  # instead of a kind: the last frame; its size is the number of changes
 _FRAME = struct.Struct("<BBHIQQ")
 _BUFFER = 1 << 16
 
@@ -64,7 +65,7 @@ class Change(NamedTuple):
 
 
 class ChangeSpill:
-    """Write changes to a file; a context manager that closes it. Raises tree_write_failed."""
+    """Write changes to a file; a context manager that ends and closes it. Raises tree_write_failed."""
 
     def __init__(self, path: str) -> None:
         """path: is replaced."""
@@ -82,6 +83,8 @@ class ChangeSpill:
 
     def __exit__(self, kind: object, *_rest: object) -> None:
         try:
+            if kind is None:
+                self._file.write(_FRAME.pack(_END, 0, 0, 0, sum(self.counts.values()), 0))
             self._file.close()
         except OSError as error:
             if kind is None:
@@ -116,22 +119,22 @@ def scan_place(change: Change) -> Tuple[bytes, bool, bytes]:
 
 def read_changes(path: str) -> Iterator[Change]:
     """Yield what a ChangeSpill wrote; raises tree_changes_damaged."""
+    number = 0
     try:
         with open(path, "rb", _BUFFER) as spilled:
-            frame = spilled.read(_FRAME.size)
-            while frame:
-                yield _read_change(frame, spilled)
-                frame = spilled.read(_FRAME.size)
+            frame = _FRAME.unpack(spilled.read(_FRAME.size))
+            while frame[0] != _END:
+                kind, reason, mode, length, size, entries = frame
+                found = spilled.read(length)
+                if len(found) != length:
+                    raise _damaged(path, "it ends too early")
+                yield Change(KINDS[kind], found, REASONS[reason], size, mode, entries)
+                number += 1
+                frame = _FRAME.unpack(spilled.read(_FRAME.size))
     except (OSError, struct.error, IndexError) as error:
         raise _damaged(path, str(error)) from error
-
-
-def _read_change(frame: bytes, spilled: BinaryIO) -> Change:
-    kind, reason, mode, length, size, entries = _FRAME.unpack(frame)
-    path = spilled.read(length)
-    if len(path) != length:
-        raise _damaged(spilled.name, "it ends too early")
-    return Change(KINDS[kind], path, REASONS[reason], size, mode, entries)
+    if frame[4] != number:
+        raise _damaged(path, "it holds another number of changes than it says")
 
 
 def _damaged(path: str, why: str) -> VmbackupError:

@@ -88,8 +88,10 @@ class Scanner:
 
     def is_stale(self, record: Record, first_look: bool) -> bool:
         """Tell whether a folder was changed since it was listed, or maybe in the very moment, at the first look."""
-        if record.flags & (ELSEWHERE | UNSETTLED):
-            return bool(record.flags & UNSETTLED)
+        if record.flags & UNSETTLED:
+            return True
+        if record.flags & ELSEWHERE or record.path in self._above:
+            return False  # what is taken of them cannot move: nothing, and the roots, which are looked at themselves
         if first_look and record.own.mode & RACY:
             return True
         try:
