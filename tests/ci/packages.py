@@ -30,6 +30,9 @@ NEEDED = {
     "pigz": "pigz",
     "zstd": "zstd",
     "igzip": "isal",
+    "rsync": "rsync",
+    "restic": "restic",
+    "borg": "borgbackup",
     "/usr/bin/time": "time",
 }
 
