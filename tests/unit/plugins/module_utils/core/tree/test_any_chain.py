@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.vmbackup.esx.plugins.module_utils.core.archive.codecs import choose_codec
@@ -106,7 +106,9 @@ class Chain:
 
     def _write(self, path: bytes, content: bytes) -> None:
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NONBLOCK, 0o644)  # a pipe would wait for a reader
+        fd = os.open(
+            path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NONBLOCK, 0o644
+        )  # a pipe would wait for a reader
         os.write(fd, content)
         os.close(fd)
 
@@ -170,6 +172,10 @@ def picture(root: bytes) -> Dict[bytes, Any]:
     return found
 
 
+@example(ahead=10**10, rounds=[[("write", b"a/b", b"1"), ("link", b"a/b", b"b")], [("rename", b"a", b"d\n")]])
+@example(
+    ahead=10**10, rounds=[[("write", b"a", b"1"), ("link", b"a", b"b")], [("delete", b"a", b""), ("folder", b"a", b"")]]
+)
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     ahead=st.sampled_from([0, 10**10]),
