@@ -87,7 +87,7 @@ def _unpack(manifest: Manifest, folder: str) -> str:
     command = "tar xzf {} -C {}".format(shlex.quote(manifest.archive.name), folder)
     if manifest.kind == "full":
         return command
-    return command + " --acls --xattrs --xattrs-include='*' --numeric-owner --exclude=.vmbackup"
+    return command + " --acls --xattrs --xattrs-include='*' --numeric-owner --anchored --exclude=.vmbackup/members.idx"
 
 
 def _contents(manifest: Manifest) -> List[str]:

@@ -17,6 +17,7 @@ from ..archive.writer import ArchiveSummary
 from ..store.manifest import FORMAT, Digest, LeftOut, Manifest, Phase
 from ..store.names import ARCHIVE, parse_backup_id
 from ..utc import utc_text
+from .changes import DELETED, LEFT_OUT_NOW
 from .pack import PackedTree
 from .parent import Parent
 from .survey import Survey
@@ -86,9 +87,13 @@ def counts_of(survey: Survey, packed: PackedTree) -> Dict[str, Any]:
 
 
 def deleted_paths(survey: Survey) -> Iterator[str]:
-    """Yield what was deleted, a folder with all below it as one name that ends in a slash."""
+    """Yield what was deleted, a folder with all below it as one name that ends in a slash.
+
+    What is merely left out now (by a new pattern, or because it could not be read) may still be there: a restore must not
+    take away what an earlier backup holds of it.
+    """
     for change in survey.changes():
-        if change.kind == "deleted":
+        if change.kind == DELETED and change.reason != LEFT_OUT_NOW:
             yield name_of(change.path) + ("/" if change.is_folder else "")
 
 

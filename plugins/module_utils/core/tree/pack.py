@@ -28,13 +28,15 @@ from ..archive.pax_headers import (
     pax_header,
 )
 from ..archive.sources import Source
+from ..archive.tar_headers import INDEX_NAME
 from ..archive.writer import ArchiveWriter
 from ..errors import VmbackupError
 from .attributes import attribute_records
 from .folder_cursor import FolderCursor, FolderUnreachable, open_file, open_folder
 from .live_content import SMALL, LiveSource, copy_to, data_ranges, read_small, sparse_map
 
-VANISHED, UNREADABLE, SOCKET = "vanished", "unreadable", "socket"
+VANISHED, UNREADABLE, SOCKET, RESERVED = "vanished", "unreadable", "socket", "reserved"
+_OWN_INDEX = INDEX_NAME.encode("ascii")
 MOST_READ_AGAIN = 256 << 20
 _TRIES = 3
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
@@ -111,6 +113,9 @@ class _Packer:
     def add(self, path: bytes, is_folder: bool) -> None:
         """Pack one path, or note why not."""
         folder, _slash, name = path.rpartition(b"/")
+        if path == _OWN_INDEX:
+            self._miss(path, RESERVED, "archives keep their own index under this name")
+            return
         if is_folder:
             self._folder = path
         try:

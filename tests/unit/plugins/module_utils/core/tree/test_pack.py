@@ -25,7 +25,14 @@ from ansible_collections.vmbackup.esx.plugins.module_utils.core.tree.attributes 
 from ansible_collections.vmbackup.esx.plugins.module_utils.core.tree.pack import PackedTree, pack_changes
 
 ROOT = os.geteuid() == 0
-UNPACK = ("--acls", "--xattrs", "--xattrs-include=*", "--numeric-owner", "--exclude=.vmbackup")
+UNPACK = (
+    "--acls",
+    "--xattrs",
+    "--xattrs-include=*",
+    "--numeric-owner",
+    "--anchored",
+    "--exclude=.vmbackup/members.idx",
+)
 ACL = struct.pack("<I", 2) + b"".join(
     struct.pack("<HHI", *entry)
     for entry in ((1, 6, 0xFFFFFFFF), (2, 4, 12345), (4, 4, 0xFFFFFFFF), (16, 6, 0xFFFFFFFF), (32, 0, 0xFFFFFFFF))
@@ -220,6 +227,14 @@ def test_nothing_is_read_through_a_symlink(packer: Packer) -> None:
         packed = pack_changes([Found(b"link/file")], writer, scratch=str(packer.scratch), root=str(packer.tree))
         writer.close()
     assert packed.files == 0 and [note.kind for note in packed.missing] == ["vanished"]
+
+
+def test_the_name_of_the_archives_own_index_is_not_taken(packer: Packer) -> None:
+    for folder in (".vmbackup", "deeper/.vmbackup"):
+        (packer.tree / folder).mkdir(parents=True)
+        (packer.tree / folder / "members.idx").write_text("a user's")
+    assert [(note.path, note.kind) for note in packer.pack().missing] == [(b".vmbackup/members.idx", "reserved")]
+    compare(packer, ".vmbackup/members.idx")
 
 
 class Restless:
