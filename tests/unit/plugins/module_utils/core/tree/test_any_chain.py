@@ -25,7 +25,7 @@ from ansible_collections.vmbackup.esx.plugins.module_utils.core.tree.rules impor
 from ansible_collections.vmbackup.esx.plugins.module_utils.core.tree.survey import survey
 
 NAMES = [b"a", b"b", b"c\xff", b"d\n", b"e=%"]
-PATHS = st.lists(st.sampled_from(NAMES), min_size=1, max_size=3).map(lambda parts: b"/".join(parts))
+PATHS = st.lists(st.sampled_from(NAMES), min_size=1, max_size=3).map(b"/".join)
 OPERATIONS = st.one_of(
     st.tuples(st.just("write"), PATHS, st.binary(max_size=50)),
     st.tuples(st.just("hide"), PATHS, st.just(b"")),
