@@ -84,7 +84,7 @@ def test_a_store_that_does_not_keep_to_the_protocol_ends_the_copy(
     started = time.monotonic()
     tracemalloc.start()
     try:
-        with WireLink([sys.executable, "-c", program], told, silence=1) as link, pytest.raises(VmbackupError) as caught:
+        with WireLink([sys.executable, "-c", program], told, silence=3) as link, pytest.raises(VmbackupError) as caught:
             send_backup(link, str(staged), VM, staged.name, retry_for=1)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
