@@ -25,3 +25,10 @@ def ground(folder):
     from .ground import Ground
 
     return Ground(folder)
+
+
+@pytest.fixture
+def packer(tmp_path):
+    from .packing import Packer
+
+    return Packer(tmp_path)

@@ -8,114 +8,24 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-import stat
 import struct
 import subprocess
 import tarfile
-from pathlib import Path
-from typing import Any, Callable, List, NamedTuple
 
 import pytest
 
 from ansible_collections.vmbackup.esx.plugins.module_utils.core.archive.codecs import choose_codec
 from ansible_collections.vmbackup.esx.plugins.module_utils.core.archive.writer import ArchiveWriter
-from ansible_collections.vmbackup.esx.plugins.module_utils.core.errors import VmbackupError
-from ansible_collections.vmbackup.esx.plugins.module_utils.core.tree import live_content, pack
 from ansible_collections.vmbackup.esx.plugins.module_utils.core.tree.attributes import acl_text
-from ansible_collections.vmbackup.esx.plugins.module_utils.core.tree.pack import PackedTree, pack_changes
+from ansible_collections.vmbackup.esx.plugins.module_utils.core.tree.pack import pack_changes
+
+from .packing import Found, Packer, compare
 
 ROOT = os.geteuid() == 0
-UNPACK = (
-    "--acls",
-    "--xattrs",
-    "--xattrs-include=*",
-    "--numeric-owner",
-    "--anchored",
-    "--exclude=.vmbackup/members.idx",
-)
 ACL = struct.pack("<I", 2) + b"".join(
     struct.pack("<HHI", *entry)
     for entry in ((1, 6, 0xFFFFFFFF), (2, 4, 12345), (4, 4, 0xFFFFFFFF), (16, 6, 0xFFFFFFFF), (32, 0, 0xFFFFFFFF))
 )
-
-
-class Found(NamedTuple):
-    path: bytes
-    kind: str = "created"
-    is_folder: bool = False
-
-
-class Packer:
-    """A tree to fill, and what becomes of it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.tree, self.out, self.archive = folder / "tree", folder / "out", folder / "archive.tar.gz"
-        self.scratch = folder / "scratch"
-        for path in (self.tree, self.out, self.scratch):
-            path.mkdir()
-
-    def pack(self, **options: Any) -> PackedTree:
-        """Pack all there is, in the order of a scan."""
-        with self.archive.open("wb") as sink, ArchiveWriter(
-            sink, codec=choose_codec("zlib"), scratch=str(self.scratch), threads=2
-        ) as writer:
-            packed = pack_changes(
-                [Found(path, "created", self.is_folder(path)) for path in below(os.fsencode(self.tree))],
-                writer,
-                scratch=str(self.scratch),
-                root=str(self.tree),
-                **options,
-            )
-            writer.close()
-        return packed
-
-    def is_folder(self, path: bytes) -> bool:
-        return stat.S_ISDIR(os.lstat(os.path.join(os.fsencode(self.tree), path)).st_mode)
-
-    def unpack(self) -> Path:
-        subprocess.run(["tar", "xzf", str(self.archive), "-C", str(self.out), *UNPACK], check=True)
-        return self.out
-
-
-def below(root: bytes) -> List[bytes]:
-    """Return the paths below a folder as a scan has them: a folder, what is in it but folders, then each of those."""
-    paths, folders = [], [b""]
-    while folders:
-        folder = folders.pop()
-        with os.scandir(os.path.join(root, folder)) as entries:
-            found = sorted(entries, key=lambda entry: entry.name)
-        paths += [
-            folder,
-            *(os.path.join(folder, each.name) for each in found if not each.is_dir(follow_symlinks=False)),
-        ]
-        deeper = [os.path.join(folder, each.name) for each in found if each.is_dir(follow_symlinks=False)]
-        folders += reversed(deeper)
-    return paths
-
-
-@pytest.fixture
-def packer(tmp_path: Path) -> Packer:
-    return Packer(tmp_path)
-
-
-def state(path: Path) -> Any:
-    """Return what must be equal of a path on both sides."""
-    status = os.lstat(path)
-    content = os.readlink(path) if path.is_symlink() else path.read_bytes() if path.is_file() else None
-    attributes = {
-        name: os.getxattr(path, name, follow_symlinks=False) for name in os.listxattr(path, follow_symlinks=False)
-    }
-    return status.st_mode, status.st_uid, status.st_gid, status.st_mtime_ns, status.st_rdev, content, attributes
-
-
-def compare(packer: Packer, *gone: str) -> None:
-    out = packer.unpack()
-    paths = [Path(os.fsdecode(path)) for path in below(os.fsencode(packer.tree)) if os.fsdecode(path) not in gone]
-    assert sorted(os.fsdecode(path) for path in below(os.fsencode(out))) == sorted(
-        "" if p == Path(".") else str(p) for p in paths
-    )
-    for path in paths:
-        assert state(out / path) == state(packer.tree / path), path
 
 
 def test_everything_that_a_file_can_be_comes_back_by_plain_tar(packer: Packer) -> None:
@@ -235,102 +145,6 @@ def test_the_name_of_the_archives_own_index_is_not_taken(packer: Packer) -> None
         (packer.tree / folder / "members.idx").write_text("a user's")
     assert [(note.path, note.kind) for note in packer.pack().missing] == [(b".vmbackup/members.idx", "reserved")]
     compare(packer, ".vmbackup/members.idx")
-
-
-class Restless:
-    """Changes a file each time that it is opened or has been read so often."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, act: Callable[[int], None], at: int = 2) -> None:
-        self._reads, self._act, self._at = 0, act, at
-        for module, name in ((os, "pread"), (os, "preadv")):
-            monkeypatch.setattr(module, name, self._wrapped(getattr(module, name)))
-
-    def _wrapped(self, real: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*arguments: Any) -> Any:
-            self._reads += 1
-            if self._reads == self._at:
-                self._act(self._reads)
-            return real(*arguments)
-
-        return call
-
-
-def test_a_small_file_that_changes_once_is_read_again_and_is_whole(packer: Packer, monkeypatch: Any) -> None:
-    file = packer.tree / "log"
-    file.write_text("before")
-    Restless(monkeypatch, lambda _n: file.write_text("after, and longer"))
-    packed = packer.pack()
-    assert packed.unstable == packed.missing == ()
-    assert (packer.unpack() / "log").read_text() == "after, and longer"
-
-
-def test_a_small_file_that_never_rests_is_packed_as_read_and_named(packer: Packer, monkeypatch: Any) -> None:
-    file = packer.tree / "log"
-    file.write_text("x")
-    real = os.pread
-
-    def grow(*arguments: Any) -> bytes:
-        data = real(*arguments)
-        with file.open("a") as log:
-            log.write("y")
-        return data
-
-    monkeypatch.setattr(os, "pread", grow)
-    packed = packer.pack()
-    monkeypatch.undo()
-    assert [(note.path, note.kind) for note in packed.unstable] == [(b"log", "unstable")]
-    content = (packer.unpack() / "log").read_text()
-    assert content.strip("y") == "x" and file.read_text().startswith(content)
-
-
-def test_a_large_file_that_shrinks_ends_as_what_was_left_and_is_never_filled_up(
-    packer: Packer, monkeypatch: Any
-) -> None:
-    file = packer.tree / "log"
-    content = os.urandom(20 << 20)
-    file.write_bytes(content)
-    Restless(monkeypatch, lambda _n: os.truncate(file, 10_000_001), at=3)
-    packed = packer.pack()
-    assert [note.path for note in packed.unstable] == [b"log"]
-    assert (packer.unpack() / "log").read_bytes() == content[:10_000_001]
-    assert list(packer.scratch.iterdir()) == []
-
-
-def test_a_large_file_that_is_rewritten_is_read_once_more(packer: Packer, monkeypatch: Any) -> None:
-    file = packer.tree / "table"
-    file.write_bytes(b"a" * (9 << 20))
-
-    def rewrite(_number: int) -> None:
-        with file.open("r+b") as table:
-            table.write(b"b" * (9 << 20))
-
-    Restless(monkeypatch, rewrite, at=3)
-    packed = packer.pack()
-    assert packed.unstable == ()
-    assert (packer.unpack() / "table").read_bytes() == b"b" * (9 << 20)
-
-
-def test_a_very_large_file_that_changes_is_not_read_twice_but_named(packer: Packer, monkeypatch: Any) -> None:
-    monkeypatch.setattr(pack, "MOST_READ_AGAIN", 1 << 20)
-    file = packer.tree / "table"
-    file.write_bytes(b"a" * (9 << 20))
-    Restless(monkeypatch, lambda _n: os.utime(file), at=3)
-    packed = packer.pack()
-    assert [note.path for note in packed.unstable] == [b"table"] and packed.files == 2
-
-
-def test_a_disk_that_fails_midway_ends_the_backup_by_name(packer: Packer, monkeypatch: Any) -> None:
-    (packer.tree / "table").write_bytes(b"a" * (9 << 20))
-
-    def fail(*_arguments: Any) -> int:
-        raise OSError(5, "Input/output error")
-
-    monkeypatch.setattr(live_content.os, "preadv", fail)
-    with pytest.raises(VmbackupError) as caught:
-        packer.pack()
-    assert (
-        caught.value.code == "source_unreadable" and "table" in caught.value.message and "exclude" in caught.value.hint
-    )
 
 
 def test_an_acl_is_written_with_numbers() -> None:
