@@ -45,9 +45,9 @@ class GuestChain:
         """Ask the store where the chain stands; changes nothing. Raises what the link and the store raise."""
         staged = self._staged()
         indexes = {**self.state.indexes(), **{each.id: each.index for each in staged}}
-        standing = persist(
-            self._link, Patience(self._retry_for), lambda: self._link.tip(self.vm, sorted(indexes, reverse=True))
-        )
+        ids = sorted(indexes, reverse=True)
+        standing = persist(self._link, Patience(self._retry_for), lambda: self._link.tip(self.vm, ids))
+        self._link.close()  # what comes next may take hours
         known = standing.known if standing else {}
         committed = tuple(each for each in staged if each.id in known)
         return Position(standing, indexes, committed, tuple(each for each in staged if each.id not in known))

@@ -18,7 +18,7 @@ from ..store.manifest import FORMAT, Digest, LeftOut, Manifest, Phase
 from ..store.names import ARCHIVE, parse_backup_id
 from ..utc import utc_text
 from .changes import DELETED, LEFT_OUT_NOW
-from .pack import PackedTree
+from .pack import VANISHED, PackedTree
 from .parent import Parent
 from .survey import Survey
 
@@ -70,7 +70,7 @@ def manifest_of(backup_id: str, parent: Parent, packing: Packing, node: str, col
         ),
         collection_version=collection_version,
         changes=counts_of(packing.survey, packing.packed),
-        deleted=tuple(islice(deleted_paths(packing.survey), MOST_DELETED)),
+        deleted=tuple(islice(deleted_paths(packing.survey, packing.packed), MOST_DELETED)),
     )
 
 
@@ -86,15 +86,18 @@ def counts_of(survey: Survey, packed: PackedTree) -> Dict[str, Any]:
     }
 
 
-def deleted_paths(survey: Survey) -> Iterator[str]:
+def deleted_paths(survey: Survey, packed: PackedTree) -> Iterator[str]:
     """Yield what was deleted, a folder with all below it as one name that ends in a slash.
 
     What is merely left out now (by a new pattern, or because it could not be read) may still be there: a restore must not
-    take away what an earlier backup holds of it.
+    take away what an earlier backup holds of it. What vanished after the scan is in no index, so no later backup could list it.
     """
     for change in survey.changes():
         if change.kind == DELETED and change.reason != LEFT_OUT_NOW:
             yield name_of(change.path) + ("/" if change.is_folder else "")
+    for note in packed.missing:
+        if note.kind == VANISHED:
+            yield name_of(note.path)
 
 
 def name_of(path: bytes) -> str:

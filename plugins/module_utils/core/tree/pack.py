@@ -14,7 +14,7 @@ import os
 import stat
 import tempfile
 from dataclasses import dataclass
-from typing import Callable, Dict, Iterable, List, NamedTuple, Optional, Protocol, Tuple, Union
+from typing import Dict, Iterable, List, NamedTuple, Optional, Protocol, Tuple, Union
 
 from ..archive.pax_headers import (
     BLOCK_DEVICE,
@@ -84,17 +84,15 @@ def pack_changes(
     *,
     scratch: str,
     root: str = "/",
-    opened: Callable[[int], int] = int,
 ) -> PackedTree:
     """Pack what changed, in the order of scan_place. A folder in which something is packed is packed as well: writing there
     would change its time at a restore.
 
     scratch: folder for a private copy of a large file that shrinks while it is read. root: absolute, what paths are
-    below of. opened: is handed each descriptor of a regular file, and returns the one to read from; for tests.
-    Raises source_unreadable, scratch_failed and what the writer raises.
+    below of. Raises source_unreadable, scratch_failed and what the writer raises.
     """
     with FolderCursor(root) as cursor:
-        packer = _Packer(cursor, writer, scratch, opened)
+        packer = _Packer(cursor, writer, scratch)
         for change in changes:
             if change.kind != "deleted":
                 packer.add(change.path, change.is_folder)
@@ -102,8 +100,8 @@ def pack_changes(
 
 
 class _Packer:
-    def __init__(self, cursor: FolderCursor, writer: ArchiveWriter, scratch: str, opened: Callable[[int], int]) -> None:
-        self._cursor, self._writer, self._scratch, self._opened = cursor, writer, scratch, opened
+    def __init__(self, cursor: FolderCursor, writer: ArchiveWriter, scratch: str) -> None:
+        self._cursor, self._writer, self._scratch = cursor, writer, scratch
         self._links: Dict[Tuple[int, int], bytes] = {}
         self._folder: Optional[bytes] = None  # the last one packed
         self.files = self.bytes_read = 0
@@ -162,7 +160,7 @@ class _Packer:
         self._write(path, status, kind, device=device, records=records)
 
     def _add_regular(self, path: bytes, name: bytes, parent: int) -> None:
-        fd = self._opened(open_file(name, parent))
+        fd = open_file(name, parent)
         try:
             status = os.fstat(fd)
             if not stat.S_ISREG(status.st_mode):  # it was exchanged just now

@@ -4,11 +4,13 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import Any, Optional, Tuple
 
 from ansible_collections.vmbackup.esx.plugins.module_utils.core.tree.manifest_of_files import deleted_paths
+from ansible_collections.vmbackup.esx.plugins.module_utils.core.tree.pack import SOCKET, VANISHED, Note, PackedTree
 from ansible_collections.vmbackup.esx.plugins.module_utils.core.tree.rules import ScanRules
 from ansible_collections.vmbackup.esx.plugins.module_utils.core.tree.survey import survey
 
@@ -19,7 +21,7 @@ def look(folder: Path, old: Optional[str], new: str, exclude: Tuple[str, ...] = 
     return survey(rules, old, new, str(folder / "changes"), info, time.time_ns())
 
 
-def test_what_is_gone_is_listed_and_what_is_merely_left_out_is_not(tmp_path: Path) -> None:
+def test_what_is_gone_or_vanished_is_listed_and_what_is_merely_left_out_is_not(tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     (tree / "gone" / "deep").mkdir(parents=True)
     for name in ("gone/deep/file", "file", "unwanted"):
@@ -33,5 +35,8 @@ def test_what_is_gone_is_listed_and_what_is_merely_left_out_is_not(tmp_path: Pat
     (tree / "gone").rmdir()
     (tree / "file").unlink()
     found = look(tmp_path, first, second, ("unwanted", "hidden/"))
-    names = {name.rpartition("tree/")[2] for name in deleted_paths(found)}
-    assert names == {"gone/", "file"}
+    vanished = Note(os.fsencode(tree / "changed")[1:], VANISHED, "gone since the scan")
+    socket = Note(os.fsencode(tree / "socket")[1:], SOCKET, "a socket has no content")
+    packed = PackedTree(0, 0, (vanished, socket), ())
+    names = {name.rpartition("tree/")[2] for name in deleted_paths(found, packed)}
+    assert names == {"gone/", "file", "changed"}

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 
 import pytest
 from hypothesis import given
@@ -54,16 +55,14 @@ CHANGE = st.builds(
 
 @given(st.lists(CHANGE, max_size=10))
 def test_changes_are_read_back_as_they_were_added(found):
-    path = "/tmp/vmbackup-spill-{}".format(os.getpid())
-    try:
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "changes")
         with changes.ChangeSpill(path) as spill:
             for each in found:
                 spill.add(each)
         assert list(changes.read_changes(path)) == found
         assert spill.counts == {kind: sum(each.kind == kind for each in found) for kind in changes.KINDS}
         assert spill.bytes_to_save == sum(each.size for each in found if each.kind != "deleted")
-    finally:
-        os.unlink(path)
 
 
 def test_a_cut_list_of_changes_raises(folder):
