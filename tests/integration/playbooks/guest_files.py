@@ -109,7 +109,7 @@ class Guest:
         commands = [
             line.replace("TARGET", shlex.quote(str(self.target)))
             for line in lines
-            if line.startswith(("python3", "tar"))
+            if line.startswith(("python3", "LC_ALL=C.UTF-8 tar"))
         ]
         assert len(commands) == 2
         for command in commands:

@@ -87,7 +87,12 @@ def _unpack(manifest: Manifest, folder: str) -> str:
     command = "tar xzf {} -C {}".format(shlex.quote(manifest.archive.name), folder)
     if manifest.kind == "full":
         return command
-    return command + " --acls --xattrs --xattrs-include='*' --numeric-owner --anchored --exclude=.vmbackup/members.idx"
+    # tar would write names in the charset of another locale
+    return (
+        "LC_ALL=C.UTF-8 "
+        + command
+        + " --acls --xattrs --xattrs-include='*' --numeric-owner --anchored --exclude=.vmbackup/members.idx"
+    )
 
 
 def _contents(manifest: Manifest) -> List[str]:
