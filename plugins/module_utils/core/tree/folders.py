@@ -29,6 +29,14 @@ class _Step:
         self.fd = fd
 
 
+class FolderUnreachable(OSError):
+    """A folder cannot be opened. path: the topmost one on the way that cannot, below "/"."""
+
+    def __init__(self, path: bytes, error: OSError) -> None:
+        super().__init__(error.errno, error.strerror)
+        self.path = path
+
+
 class Folders:
     """The folders on the way to the one visited last; a context manager."""
 
@@ -44,7 +52,7 @@ class Folders:
             self._shut(step)
 
     def open(self, path: bytes) -> int:
-        """Return the descriptor of a folder, good until the next call; raises OSError, ESTALE for a way that moved."""
+        """Return the descriptor of a folder, good until the next call; raises FolderUnreachable, ESTALE for a way that moved."""
         parts = path.split(b"/") if path else []
         shared = 0
         for step, part in zip(self._steps[1:], parts):
@@ -53,10 +61,14 @@ class Folders:
             shared += 1
         while len(self._steps) > shared + 1:
             self._shut(self._steps.pop())
-        if self._steps[-1].fd == _CLOSED:
-            self._reopen_or_shut()
-        for part in parts[shared:]:
-            self._push(part, os.open(part, _FLAGS, dir_fd=self._steps[-1].fd))
+        try:
+            if self._steps[-1].fd == _CLOSED:
+                self._reopen_or_shut()
+            for part in parts[shared:]:
+                shared += 1
+                self._push(part, os.open(part, _FLAGS, dir_fd=self._steps[-1].fd))
+        except OSError as error:
+            raise FolderUnreachable(b"/".join(parts[:shared]), error) from error
         return self._steps[-1].fd
 
     def _push(self, name: bytes, fd: int) -> None:

@@ -23,6 +23,7 @@ _LEAST_HOLE = 64 << 10
 # GNU tar begins each range of a sparse file at a block of its own, bsdtar where the one before ended: aligned, both hold.
 _ALIGNED = 4096
 _BLOCK = 1 << 20
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 Ranges = List[Tuple[int, int]]
 
@@ -71,6 +72,14 @@ class LiveSource:
             wanted[:] = bytes(len(wanted))
             return len(wanted)
         return count
+
+
+def open_file(name: bytes, folder: int) -> int:
+    """Open a regular file to read it, without a trace in its access time where that may be; raises OSError."""
+    try:
+        return os.open(name, _READ | os.O_NOATIME, dir_fd=folder)
+    except PermissionError:  # only its owner may leave no trace
+        return os.open(name, _READ, dir_fd=folder)
 
 
 def read_small(fd: int, size: int) -> bytes:

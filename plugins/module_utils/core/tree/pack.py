@@ -32,14 +32,14 @@ from ..archive.tar_headers import INDEX_NAME
 from ..archive.writer import ArchiveWriter
 from ..errors import VmbackupError
 from .attributes import attribute_records
-from .folder_cursor import FolderCursor, FolderUnreachable, open_file, open_folder
-from .live_content import SMALL, LiveSource, copy_to, data_ranges, read_small, sparse_map
+from .folders import Folders, FolderUnreachable
+from .live_content import SMALL, LiveSource, copy_to, data_ranges, open_file, read_small, sparse_map
 
 VANISHED, UNREADABLE, SOCKET, RESERVED = "vanished", "unreadable", "socket", "reserved"
 _OWN_INDEX = INDEX_NAME.encode("ascii")
 MOST_READ_AGAIN = 256 << 20
 _TRIES = 3
-_GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+_GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE)
 _DEVICES = {stat.S_IFCHR: CHARACTER, stat.S_IFBLK: BLOCK_DEVICE, stat.S_IFIFO: FIFO}
 _AT_ONCE = "it changed while it was read, so it may mix two states"
 
@@ -91,8 +91,8 @@ def pack_changes(
     scratch: folder for a private copy of a large file that shrinks while it is read. root: absolute, what paths are
     below of. Raises source_unreadable, scratch_failed and what the writer raises.
     """
-    with FolderCursor(root) as cursor:
-        packer = _Packer(cursor, writer, scratch)
+    with Folders() as folders:
+        packer = _Packer(folders, os.fsencode(root).strip(b"/"), writer, scratch)
         for change in changes:
             if change.kind != "deleted":
                 packer.add(change.path, change.is_folder)
@@ -100,8 +100,8 @@ def pack_changes(
 
 
 class _Packer:
-    def __init__(self, cursor: FolderCursor, writer: ArchiveWriter, scratch: str) -> None:
-        self._cursor, self._writer, self._scratch = cursor, writer, scratch
+    def __init__(self, folders: Folders, root: bytes, writer: ArchiveWriter, scratch: str) -> None:
+        self._folders, self._root, self._writer, self._scratch = folders, root, writer, scratch
         self._links: Dict[Tuple[int, int], bytes] = {}
         self._folder: Optional[bytes] = None  # the last one packed
         self.files = self.bytes_read = 0
@@ -117,20 +117,25 @@ class _Packer:
         if is_folder:
             self._folder = path
         try:
-            parent = self._cursor.folder(folder)
+            parent = self._open(folder)
             status = os.stat(name or b".", dir_fd=parent, follow_symlinks=False)
             if stat.S_ISSOCK(status.st_mode):
                 self._miss(path, SOCKET, "a socket has no content")
                 return
             if not is_folder and folder != self._folder:
                 self.add(folder, True)
-                parent = self._cursor.folder(folder)
+                parent = self._open(folder)
             self._add(path, name or b".", parent, status)
         except FolderUnreachable as error:
-            if not self.missing or self.missing[-1].path != error.path:
-                self._lose(error.path, error)
+            lost = error.path[len(self._root) :].lstrip(b"/")
+            if not self.missing or self.missing[-1].path != lost:
+                self._lose(lost, error)
         except OSError as error:
             self._lose(path, error)
+
+    def _open(self, folder: bytes) -> int:
+        """Open a folder below the root; its descriptor is good until the next one."""
+        return self._folders.open(b"/".join(part for part in (self._root, folder) if part))
 
     def _add(self, path: bytes, name: bytes, parent: int, status: os.stat_result) -> None:
         link = self._links.get((status.st_dev, status.st_ino)) if status.st_nlink > 1 else None
@@ -139,11 +144,8 @@ class _Packer:
         elif stat.S_ISREG(status.st_mode):
             self._add_regular(path, name, parent)
         elif stat.S_ISDIR(status.st_mode):
-            fd = open_folder(name, parent)
-            try:
-                self._write(path, os.fstat(fd), FOLDER, records=attribute_records(fd))
-            finally:
-                os.close(fd)
+            fd = self._open(path)
+            self._write(path, os.fstat(fd), FOLDER, records=attribute_records(fd))
         else:
             self._add_special(path, name, parent, status)
 
