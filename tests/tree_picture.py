@@ -10,12 +10,12 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Dict, Tuple, Union
 
-Picture = dict[bytes, tuple[Any, ...]]
+Picture = Dict[bytes, Tuple[Any, ...]]  # as Python 3.8 reads it, since tests of core use it too
 
 
-def picture(root: Path) -> Picture:
+def picture(root: Union[Path, bytes]) -> Picture:
     """Return what each path below `root` is, by its bytes: type, mode, owner, time, content, attributes, links."""
     found: Picture = {}
     links: dict[tuple[int, int], bytes] = {}
@@ -56,7 +56,10 @@ def _content(path: bytes, status: os.stat_result) -> Any:
         return os.readlink(path)
     if stat.S_ISREG(status.st_mode):
         with open(path, "rb") as file:
-            return status.st_size, hashlib.file_digest(file, "sha256").hexdigest()
+            digest = hashlib.sha256()
+            for block in iter(lambda: file.read(1 << 20), b""):
+                digest.update(block)
+            return status.st_size, digest.hexdigest()
     return None
 
 

@@ -14,6 +14,7 @@ from typing import Any, List, NamedTuple
 from ansible_collections.vmbackup.esx.plugins.module_utils.core.archive.codecs import choose_codec
 from ansible_collections.vmbackup.esx.plugins.module_utils.core.archive.writer import ArchiveWriter
 from ansible_collections.vmbackup.esx.plugins.module_utils.core.tree.pack import PackedTree, pack_changes
+from tests.tree_picture import differences, picture
 
 UNPACK = (
     "--acls",
@@ -79,21 +80,9 @@ def below(root: bytes) -> List[bytes]:
     return paths
 
 
-def state(path: Path) -> Any:
-    """Return what must be equal of a path on both sides."""
-    status = os.lstat(path)
-    content = os.readlink(path) if path.is_symlink() else path.read_bytes() if path.is_file() else None
-    attributes = {
-        name: os.getxattr(path, name, follow_symlinks=False) for name in os.listxattr(path, follow_symlinks=False)
-    }
-    return status.st_mode, status.st_uid, status.st_gid, status.st_mtime_ns, status.st_rdev, content, attributes
-
-
 def compare(packer: Packer, *gone: str) -> None:
-    out = packer.unpack()
-    paths = [Path(os.fsdecode(path)) for path in below(os.fsencode(packer.tree)) if os.fsdecode(path) not in gone]
-    assert sorted(os.fsdecode(path) for path in below(os.fsencode(out))) == sorted(
-        "" if p == Path(".") else str(p) for p in paths
-    )
-    for path in paths:
-        assert state(out / path) == state(packer.tree / path), path
+    """Unpack, and require the tree as it is, but for what is gone."""
+    wanted = picture(packer.tree)
+    for name in gone:
+        del wanted[os.fsencode(name)]
+    assert differences(wanted, picture(packer.unpack())) == {}

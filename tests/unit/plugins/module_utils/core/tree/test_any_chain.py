@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import stat
@@ -13,7 +12,7 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any, List, Tuple
 
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -23,6 +22,7 @@ from ansible_collections.vmbackup.esx.plugins.module_utils.core.archive.writer i
 from ansible_collections.vmbackup.esx.plugins.module_utils.core.tree.pack import pack_changes
 from ansible_collections.vmbackup.esx.plugins.module_utils.core.tree.rules import ScanRules
 from ansible_collections.vmbackup.esx.plugins.module_utils.core.tree.survey import survey
+from tests.tree_picture import differences, picture
 
 NAMES = [b"a", b"b", b"c\xff", b"d\n", b"e=%"]
 PATHS = st.lists(st.sampled_from(NAMES), min_size=1, max_size=3).map(b"/".join)
@@ -150,28 +150,6 @@ class Chain:
         os.mkfifo(path)
 
 
-def picture(root: bytes) -> Dict[bytes, Any]:
-    """Return all that must be equal of each path."""
-    found: Dict[bytes, Any] = {}
-    first_names: Dict[int, bytes] = {}
-    paths = [root] + [os.path.join(at, name) for at, folders, files in os.walk(root) for name in (*folders, *files)]
-    for path in sorted(paths):
-        status = os.lstat(path)
-        name = os.path.relpath(path, root)
-        content: Any = None
-        if stat.S_ISLNK(status.st_mode):
-            content = os.readlink(path)
-        elif stat.S_ISREG(status.st_mode):
-            with open(path, "rb") as file:
-                content = hashlib.sha256(file.read()).digest()
-        attributes = {
-            each: os.getxattr(path, each, follow_symlinks=False) for each in os.listxattr(path, follow_symlinks=False)
-        }
-        link = None if stat.S_ISDIR(status.st_mode) else first_names.setdefault(status.st_ino, name)
-        found[name] = (status.st_mode, status.st_uid, status.st_gid, status.st_mtime_ns, content, attributes, link)
-    return found
-
-
 @example(ahead=10**10, rounds=[[("write", b"a/b", b"1"), ("link", b"a/b", b"b")], [("rename", b"a", b"d\n")]])
 @example(
     ahead=10**10, rounds=[[("write", b"a", b"1"), ("link", b"a", b"b")], [("delete", b"a", b""), ("folder", b"a", b"")]]
@@ -188,4 +166,4 @@ def test_the_first_state_and_the_incrementals_in_order_give_the_live_tree(ahead:
             for operation in operations:
                 chain.change(*operation)
             chain.backup()
-            assert picture(chain.restored) == picture(chain.live)
+            assert differences(picture(chain.live), picture(chain.restored)) == {}
