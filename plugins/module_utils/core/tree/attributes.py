@@ -13,7 +13,7 @@ from __future__ import annotations
 import errno
 import os
 import struct
-from typing import Dict, Iterator, Union
+from typing import Dict, Iterator, List, Optional, Tuple, Union
 
 _ACLS = {"system.posix_acl_access": b"SCHILY.acl.access", "system.posix_acl_default": b"SCHILY.acl.default"}
 _LABEL = "security.selinux"
@@ -31,7 +31,7 @@ def attribute_records(file: Union[int, bytes]) -> Dict[bytes, bytes]:
     return dict(_records(file))
 
 
-def _records(file: Union[int, bytes]) -> Iterator["tuple[bytes, bytes]"]:
+def _records(file: Union[int, bytes]) -> Iterator[Tuple[bytes, bytes]]:
     for name in _names(file):
         try:
             value = os.getxattr(file, name, follow_symlinks=isinstance(file, int))
@@ -39,8 +39,9 @@ def _records(file: Union[int, bytes]) -> Iterator["tuple[bytes, bytes]"]:
             if error.errno == errno.ENODATA:  # it went meanwhile
                 continue
             raise
-        if name in _ACLS:
-            yield _ACLS[name], acl_text(value)
+        text = acl_text(value) if name in _ACLS else None
+        if text is not None:
+            yield _ACLS[name], text
         elif name == _LABEL:
             yield b"RHT.security.selinux", value.rstrip(b"\0")
         else:
@@ -48,7 +49,7 @@ def _records(file: Union[int, bytes]) -> Iterator["tuple[bytes, bytes]"]:
             yield b"SCHILY.xattr." + encoded, value
 
 
-def _names(file: Union[int, bytes]) -> "list[str]":
+def _names(file: Union[int, bytes]) -> List[str]:
     try:
         return os.listxattr(file, follow_symlinks=isinstance(file, int))
     except OSError as error:
@@ -57,12 +58,17 @@ def _names(file: Union[int, bytes]) -> "list[str]":
         raise
 
 
-def acl_text(value: bytes) -> bytes:
-    """Return a POSIX ACL in its short text form with numeric owners; raises ValueError for another version."""
-    if len(value) < 4 or _ACL_HEADER.unpack_from(value)[0] != _ACL_VERSION:
-        raise ValueError("an ACL of an unknown version")
+def acl_text(value: bytes) -> Optional[bytes]:
+    """Return a POSIX ACL in its short text form with numeric owners; None for one that is not understood.
+
+    Such a one is kept as it is, like any other attribute.
+    """
+    known = len(value) % _ACL_ENTRY.size == _ACL_HEADER.size and _ACL_HEADER.unpack_from(value)[0] == _ACL_VERSION
+    parts = list(_ACL_ENTRY.iter_unpack(value[_ACL_HEADER.size :])) if known else []
+    if not parts or not all(tag in _TAGS for tag, _permissions, _number in parts):
+        return None
     entries = []
-    for tag, permissions, number in _ACL_ENTRY.iter_unpack(value[4:]):
+    for tag, permissions, number in parts:
         who = b"%d" % number if tag in _NAMED else b""
         granted = bytes(
             letter if permissions & bit else ord("-") for bit, letter in ((4, ord("r")), (2, ord("w")), (1, ord("x")))

@@ -114,17 +114,26 @@ def sparse_map(ranges: Ranges, size: int) -> bytes:
     return text + bytes(padding(len(text)))
 
 
-def copy_to(fd: int, target: int) -> int:
-    """Copy a file to its end into another one; return the bytes. Raises OSError."""
+def copy_to(fd: int, target: int, name: str) -> int:
+    """Copy a file to its end into an empty one, and leave holes where it is zeros; return the bytes.
+
+    name: for messages. Raises source_unreadable, and OSError for the target.
+    """
     at = 0
     while True:
-        block = os.pread(fd, _BLOCK, at)
+        try:
+            block = os.pread(fd, _BLOCK, at)
+        except OSError as error:
+            raise unreadable(name, error) from error
         if not block:
+            os.ftruncate(target, at)
             return at
-        view = memoryview(block)
+        view = memoryview(block if block.count(0) < len(block) else b"")
+        written = at
         while view:
-            count = os.pwrite(target, view, at)
-            at, view = at + count, view[count:]
+            count = os.pwrite(target, view, written)
+            written, view = written + count, view[count:]
+        at += len(block)
 
 
 def unreadable(name: str, error: OSError) -> VmbackupError:

@@ -99,10 +99,18 @@ def pack_changes(
         return PackedTree(packer.files, packer.bytes_read, tuple(packer.missing), tuple(packer.unstable))
 
 
+class _Packed(NamedTuple):
+    """A name of a file, and what the file was when it was packed under it. mtime: ns."""
+
+    name: bytes
+    size: int
+    mtime: int
+
+
 class _Packer:
     def __init__(self, folders: Folders, root: bytes, writer: ArchiveWriter, scratch: str) -> None:
         self._folders, self._root, self._writer, self._scratch = folders, root, writer, scratch
-        self._links: Dict[Tuple[int, int], bytes] = {}
+        self._links: Dict[Tuple[int, int], _Packed] = {}
         self._folder: Optional[bytes] = None  # the last one packed
         self.files = self.bytes_read = 0
         self.missing: List[Note] = []
@@ -138,9 +146,9 @@ class _Packer:
         return self._folders.open(b"/".join(part for part in (self._root, folder) if part))
 
     def _add(self, path: bytes, name: bytes, parent: int, status: os.stat_result) -> None:
-        link = self._links.get((status.st_dev, status.st_ino)) if status.st_nlink > 1 else None
-        if link is not None and not stat.S_ISDIR(status.st_mode):
-            self._write(path, status, HARD_LINK, link=link)
+        first = self._links.get((status.st_dev, status.st_ino)) if status.st_nlink > 1 else None
+        if first is not None and first.mtime == status.st_mtime_ns and first.size == status.st_size:
+            self._write(path, status, HARD_LINK, link=first.name)
         elif stat.S_ISREG(status.st_mode):
             self._add_regular(path, name, parent)
         elif stat.S_ISDIR(status.st_mode):
@@ -222,7 +230,7 @@ class _Packer:
         self.unstable.append(Note(path, "unstable", "it shrank while it was read; what was left of it is saved"))
         try:
             with tempfile.TemporaryFile(dir=self._scratch) as copy:
-                size = copy_to(fd, copy.fileno())
+                size = copy_to(fd, copy.fileno(), _name(path))
                 source = LiveSource(copy.fileno(), _name(path), [(0, size)] if size else [])
                 self._write(path, status, REGULAR, content=source, records=records)
         except OSError as error:
@@ -264,7 +272,14 @@ class _Packer:
         self.files += 1
         self.bytes_read += size
         if status.st_nlink > 1 and kind not in (FOLDER, HARD_LINK):
-            self._links[status.st_dev, status.st_ino] = name
+            self._note_name(_Packed(name, status.st_size, status.st_mtime_ns), (status.st_dev, status.st_ino))
+
+    def _note_name(self, packed: _Packed, key: Tuple[int, int]) -> None:
+        """Remember under which name a file with several was packed, and what it was then."""
+        earlier = self._links.get(key)
+        if earlier is not None and earlier.name != packed.name:
+            self.unstable.append(Note(packed.name, "unstable", "it changed after another name of it was packed"))
+        self._links[key] = packed
 
     def _lose(self, path: bytes, error: OSError) -> None:
         gone = error.errno in _GONE or isinstance(error, FileNotFoundError)

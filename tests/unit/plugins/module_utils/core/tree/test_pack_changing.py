@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any, Callable
 
 import pytest
@@ -75,6 +76,26 @@ def test_a_large_file_that_shrinks_ends_as_what_was_left_and_is_never_filled_up(
     assert list(packer.scratch.iterdir()) == []
 
 
+def test_a_private_copy_keeps_holes_and_names_a_disk_that_fails(tmp_path: Path, monkeypatch: Any) -> None:
+    with (tmp_path / "file").open("w+b") as file, (tmp_path / "copy").open("w+b") as copy:
+        file.write(b"head")
+        file.truncate(50 << 20)
+        file.seek(40 << 20)
+        file.write(b"tail")
+        file.flush()
+        assert live_content.copy_to(file.fileno(), copy.fileno(), "file") == 50 << 20
+        assert os.fstat(copy.fileno()).st_blocks * 512 <= 4 << 20
+        assert (tmp_path / "copy").read_bytes() == (tmp_path / "file").read_bytes()
+
+        def fail(*_arguments: Any) -> bytes:
+            raise OSError(5, "Input/output error")
+
+        monkeypatch.setattr(live_content.os, "pread", fail)
+        with pytest.raises(VmbackupError) as caught:
+            live_content.copy_to(file.fileno(), copy.fileno(), "file")
+    assert caught.value.code == "source_unreadable"
+
+
 def test_a_large_file_that_is_rewritten_is_read_once_more(packer: Packer, monkeypatch: Any) -> None:
     file = packer.tree / "table"
     file.write_bytes(b"a" * (9 << 20))
@@ -110,3 +131,16 @@ def test_a_disk_that_fails_midway_ends_the_backup_by_name(packer: Packer, monkey
     assert (
         caught.value.code == "source_unreadable" and "table" in caught.value.message and "exclude" in caught.value.hint
     )
+
+
+def test_a_hard_linked_file_that_is_rewritten_between_its_names_is_saved_as_it_was_under_each(
+    packer: Packer, monkeypatch: Any
+) -> None:
+    (packer.tree / "a").write_text("first")
+    os.link(packer.tree / "a", packer.tree / "c")
+    (packer.tree / "b").write_text("between")
+    Restless(monkeypatch, lambda _n: (packer.tree / "a").write_text("second, longer"), at=3)  # while b is read
+    packed = packer.pack()
+    assert [note.path for note in packed.unstable] == [b"c"]
+    out = packer.unpack()
+    assert ((out / "a").read_text(), (out / "c").read_text()) == ("first", "second, longer")
